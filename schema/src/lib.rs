@@ -1,0 +1,13 @@
+//! What the probes, the recorder and the analyzer agree on, each fact once.
+//!
+//! This crate knows no kernel, no file and no clock; without the `arrow` feature it allocates nothing and needs no
+//! standard library, so that the eBPF programs can share it.
+#![cfg_attr(not(feature = "arrow"), no_std)]
+
+pub mod catalogue;
+pub mod flags;
+#[cfg(feature = "arrow")]
+pub mod manifest;
+pub mod tables;
+pub mod version;
+pub mod wire;

@@ -1,0 +1,117 @@
+//! `trace.json`: what the table `session` holds, and every part with its checksum.
+
+use crate::version::FormatVersion;
+use serde::{Deserialize, Serialize};
+
+/// The name of the file in the trace's directory.
+pub const FILE_NAME: &str = "trace.json";
+
+/// The whole of `trace.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of the trace format; checked before anything else is believed.
+    pub format_version: u32,
+    /// The trace: the value of `trace_id` in every row.
+    pub trace_id: String,
+    /// False while recording; a trace that stays false was cut short.
+    pub complete: bool,
+    /// What the table `session` holds.
+    pub session: Session,
+    /// Every complete part.
+    pub parts: Vec<Part>,
+}
+
+/// One complete Parquet file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The table.
+    pub table: String,
+    /// The path relative to the trace's directory, with `/`: `calls/part-00000.parquet`.
+    pub file: String,
+    /// How many rows it holds.
+    pub rows: u64,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// `xxh3_128:` and 32 hexadecimal digits over the whole file (as `xxh128sum` prints them).
+    pub checksum: String,
+}
+
+/// The fields of the table `session`, in its order; see there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field is a column of tables::SESSION, documented there")]
+pub struct Session {
+    pub format_version: u32,
+    pub recorder_version: String,
+    pub host: String,
+    pub kernel: String,
+    pub arch: String,
+    pub boot_id: Option<String>,
+    pub command: Option<String>,
+    pub start_ns: i64,
+    pub end_ns: i64,
+    pub clock_offset_ns: i64,
+    pub clock_samples: Vec<ClockSample>,
+    pub filters: Filters,
+    pub attach: Vec<Attached>,
+    pub missing: Vec<Missing>,
+    pub calls: i64,
+    pub lost_calls: i64,
+    pub lost_records: i64,
+    pub late_records: i64,
+}
+
+/// The boot clock and the wall clock, read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockSample {
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub boot_ns: i64,
+    /// CLOCK_REALTIME, nanoseconds since the epoch.
+    pub epoch_ns: i64,
+}
+
+/// What was asked to be kept; empty lists ask for everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filters {
+    /// Process ids.
+    pub pids: Vec<i32>,
+    /// Whether their descendants are kept too.
+    pub follow: bool,
+    /// Operations.
+    pub syscalls: Vec<String>,
+}
+
+impl Filters {
+    /// Whether anything was left out.
+    pub fn is_empty(&self) -> bool {
+        self.pids.is_empty() && self.syscalls.is_empty()
+    }
+}
+
+/// One hook, and how it was attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The hook: sys_enter, sys_exit, sched_process_fork…
+    pub hook: String,
+    /// btf-tracepoint, raw-tracepoint, tracepoint.
+    pub way: String,
+    /// Why a lighter way was not taken.
+    pub reason: Option<String>,
+}
+
+/// What privilege or kernel withheld.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// What is not there.
+    pub feature: String,
+    /// Why.
+    pub reason: String,
+    /// What helps.
+    pub remedy: String,
+}
+
+impl Manifest {
+    /// The version as a version.
+    pub fn version(&self) -> FormatVersion {
+        FormatVersion(self.format_version)
+    }
+}
