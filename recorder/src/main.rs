@@ -1,2 +1,85 @@
-//! Placeholder.
-fn main() {}
+//! `ipc-recorder`: captures IPC calls with eBPF and writes them as a trace.
+//!
+//! It computes no statistics and answers no questions; that is `ipc-analyzer`'s.
+
+mod attach;
+mod batch;
+mod btf;
+mod call;
+mod capture;
+mod cli;
+mod command;
+mod decode;
+mod doctor;
+mod events;
+mod join;
+mod plan;
+mod record;
+mod ring;
+mod session;
+mod sink;
+mod tasks;
+mod writer;
+
+use clap::Parser;
+use cli::{Action, Cli};
+use std::process::ExitCode;
+
+/// Why a command failed: its exit status and one line for the user.
+#[derive(Debug)]
+pub struct Failure {
+    /// See `--help`.
+    pub status: u8,
+    /// What was wrong, where, and what to do next.
+    pub message: String,
+}
+
+impl Failure {
+    /// An error that no other status fits.
+    pub fn error(message: impl std::fmt::Display) -> Failure {
+        Failure { status: 1, message: message.to_string() }
+    }
+
+    /// The command line asks for something that is not there.
+    pub fn usage(message: impl std::fmt::Display) -> Failure {
+        Failure { status: 2, message: message.to_string() }
+    }
+}
+
+impl From<attach::Error> for Failure {
+    fn from(error: attach::Error) -> Failure {
+        Failure { status: 4, message: error.to_string() }
+    }
+}
+
+impl From<sink::Error> for Failure {
+    fn from(error: sink::Error) -> Failure {
+        Failure::error(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::error(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().action {
+        Action::Record(options) => record::run(options),
+        Action::Doctor => doctor::run(),
+        Action::Events => events::run(),
+        Action::BenchEmptyPair { duration } => attach::EmptyPair::attach().map_err(Failure::from).map(|_pair| {
+            eprintln!("attached");
+            std::thread::sleep(duration);
+            0
+        }),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            anstream::eprintln!("ipc-recorder: {}", failure.message);
+            ExitCode::from(failure.status)
+        }
+    }
+}

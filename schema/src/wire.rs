@@ -260,8 +260,6 @@ pub struct Offsets {
     pub task_pid: u32,
     /// task_struct.tgid
     pub task_tgid: u32,
-    /// task_struct.comm
-    pub task_comm: u32,
     /// task_struct.group_leader
     pub task_group_leader: u32,
     /// task_struct.start_boottime
@@ -280,10 +278,8 @@ pub struct Offsets {
     pub nsproxy_ipc_ns: u32,
     /// ipc_namespace.ns.inum
     pub ipc_ns_inum: u32,
-    /// task_struct.cred
-    pub task_cred: u32,
-    /// cred.uid.val
-    pub cred_uid: u32,
+    /// child_pid in the record of the tracepoint sched/sched_process_fork
+    pub fork_child_pid: u32,
     /// Zero.
     pub padding: u32,
 }

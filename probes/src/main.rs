@@ -1,0 +1,94 @@
+//! The eBPF programs of ipctrace: attach points of three lines over shared bodies.
+//!
+//! They copy and never interpret: what an argument means is decided in user space. They keep no state about a call
+//! but three bits in the slot of its thread. They know no file format and no statistics.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod call;
+mod kernel;
+mod maps;
+mod ring;
+mod task;
+
+use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext, TracePointContext};
+use kernel::{Direct, Helper};
+
+#[btf_tracepoint(function = "sys_enter")]
+fn sys_enter_btf(ctx: BtfTracePointContext) -> i32 {
+    call::enter::<Direct>(ctx.arg(0), ctx.arg(1))
+}
+
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit_btf(ctx: BtfTracePointContext) -> i32 {
+    call::exit::<Direct>(ctx.arg(0), ctx.arg(1))
+}
+
+#[btf_tracepoint(function = "sched_process_fork")]
+fn sched_process_fork_btf(ctx: BtfTracePointContext) -> i32 {
+    task::fork::<Direct>(ctx.arg(0), ctx.arg(1))
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sched_process_exec_btf(ctx: BtfTracePointContext) -> i32 {
+    task::exec(ctx.arg(1))
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit_btf(ctx: BtfTracePointContext) -> i32 {
+    task::exit::<Direct>(ctx.arg(0))
+}
+
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn sys_enter_raw(ctx: RawTracePointContext) -> i32 {
+    call::enter::<Helper>(ctx.arg(0), ctx.arg(1))
+}
+
+#[raw_tracepoint(tracepoint = "sys_exit")]
+fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
+    call::exit::<Helper>(ctx.arg(0), ctx.arg(1))
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+fn sched_process_fork_raw(ctx: RawTracePointContext) -> i32 {
+    task::fork::<Helper>(ctx.arg(0), ctx.arg(1))
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn sched_process_exec_raw(ctx: RawTracePointContext) -> i32 {
+    task::exec(ctx.arg(1))
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn sched_process_exit_raw(ctx: RawTracePointContext) -> i32 {
+    task::exit::<Helper>(ctx.arg(0))
+}
+
+// Where BTF is missing, the child's id cannot be read from its task; the tracepoint's own record holds it.
+#[tracepoint(category = "sched", name = "sched_process_fork")]
+fn sched_process_fork_tracepoint(ctx: TracePointContext) -> u32 {
+    task::fork_by_record(&ctx)
+}
+
+// What an empty pair costs: the floor that `cargo xtask bench` measures against.
+#[btf_tracepoint(function = "sys_enter")]
+fn empty_enter(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+#[btf_tracepoint(function = "sys_exit")]
+fn empty_exit(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // No program here can panic; if one could, the verifier would refuse this endless loop.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,485 @@
+//! Loads the eBPF programs and attaches them by the plan.
+
+use crate::btf;
+use crate::plan::{HOOKS, Hook, Way};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
+use aya::programs::links::FdLink;
+use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint};
+use aya::{Btf, Ebpf, EbpfLoader};
+use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Meaning};
+use ipc_schema::manifest::{Attached, Missing};
+use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, gate};
+use std::io;
+
+/// The eBPF programs, built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes.o"));
+
+/// The toolchain that built them.
+pub const TOOLCHAIN: &str = env!("PROBES_TOOLCHAIN");
+
+/// The most CPUs whose rings the probes can tell apart.
+const MOST_CPUS: u32 = 4096;
+
+/// What to attach.
+pub struct Request {
+    /// Only this way, or the lightest that works.
+    pub way: Option<Way>,
+    /// Bytes of each CPU's ring: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// The entry points to trace.
+    pub entries: Vec<&'static EntryPoint>,
+    /// Whether only the processes given to [`Probes::follow`] are traced.
+    pub filter: Filter,
+}
+
+/// Which processes are traced; the numbers are those of `probes/src/maps.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Every process.
+    None = 0,
+    /// Those given.
+    Pids = 1,
+    /// Those given and their descendants.
+    Tree = 2,
+}
+
+/// Why nothing can be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel is older than 5.8.
+    #[error("kernel {0} is too old: ipc-recorder needs Linux 5.8 or newer (BPF ring buffers and the boot clock)")]
+    KernelTooOld(String),
+    /// The kernel has no BPF.
+    #[error(
+        "this kernel has no bpf(2): it was built without CONFIG_BPF_SYSCALL, so nothing can be recorded on this host"
+    )]
+    NoBpf,
+    /// Privilege is lacking.
+    #[error("loading eBPF programs is not permitted: run as root, or with CAP_BPF and CAP_PERFMON ({0})")]
+    NoPrivilege(String),
+    /// A hook that recording cannot do without could not be attached.
+    #[error("cannot attach to {hook}: {reasons}; `ipc-recorder doctor` tells what this kernel offers")]
+    Hook {
+        /// The hook.
+        hook: &'static str,
+        /// Each way tried and why it failed.
+        reasons: String,
+    },
+    /// Anything else.
+    #[error("loading the eBPF programs failed: {0}")]
+    Load(String),
+}
+
+/// Attached programs and their maps.
+pub struct Probes {
+    ebpf: Ebpf,
+    /// What is attached.
+    pub links: Links,
+    /// How each hook was attached.
+    pub attached: Vec<Attached>,
+    /// What could not be attached or read.
+    pub missing: Vec<Missing>,
+    /// One ring per CPU, in order.
+    pub rings: Vec<RingBuf<MapData>>,
+    /// What each CPU counts.
+    pub counters: Counters,
+    /// The thread slots.
+    pub slots: Slots,
+}
+
+/// What is attached, in the order of the plan.
+#[derive(Default)]
+pub struct Links(Vec<Link>);
+
+impl Links {
+    /// Detaches every program, the last of the plan first: no call that has begun loses its end. After it returns no
+    /// record is begun.
+    pub fn detach(&mut self) {
+        while let Some(link) = self.0.pop() {
+            drop(link);
+        }
+    }
+}
+
+/// The thread slots, to ask who is inside a call.
+pub struct Slots(Array<MapData, u64>);
+
+impl Slots {
+    /// The slot of a thread id; 0 if it has none.
+    pub fn of(&self, tid: u32) -> u64 {
+        self.0.get(&tid, 0).unwrap_or(0)
+    }
+}
+
+/// What each CPU counts.
+pub struct Counters(Array<MapData, PodCounters>);
+
+impl Counters {
+    /// The counters of every CPU, now.
+    pub fn read(&self) -> Vec<CpuCounters> {
+        (0..self.0.len()).map(|cpu| self.0.get(&cpu, 0).map_or_else(|_| CpuCounters::default(), |c| c.0)).collect()
+    }
+}
+
+enum Link {
+    Fd(#[expect(dead_code, reason = "dropping it detaches the program")] FdLink),
+    Tracepoint(
+        #[expect(dead_code, reason = "dropping it detaches the program")] aya::programs::trace_point::TracePointLink,
+    ),
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodCounters(CpuCounters);
+// SAFETY: CpuCounters is bytemuck::Pod: any bytes are a value, and it has no padding.
+unsafe impl aya::Pod for PodCounters {}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodOffsets(Offsets);
+// SAFETY: Offsets is bytemuck::Pod.
+unsafe impl aya::Pod for PodOffsets {}
+
+/// The offsets of this kernel, and what could not be found.
+pub fn offsets() -> (Offsets, Option<Missing>) {
+    match btf::Btf::of_kernel().and_then(|b| offsets_of(&b)) {
+        Ok(offsets) => (offsets, None),
+        Err(error) => {
+            // thread_info.status lies behind flags and, since 5.11, syscall_work; without BTF the version decides.
+            let task_status = if kernel_version() >= (5, 11) { 16 } else { 8 };
+            let fork_child_pid = fork_child_pid().unwrap_or(0);
+            let missing = Missing {
+                feature: "kernel types (BTF)".into(),
+                reason: error.to_string(),
+                remedy:
+                    "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it ipc_ns, start times and parents are NULL, and \
+                         a call that a signal killed shows as EINTR"
+                        .into(),
+            };
+            (Offsets { task_status, fork_child_pid, ..Offsets::default() }, Some(missing))
+        }
+    }
+}
+
+fn offsets_of(btf: &btf::Btf) -> Result<Offsets, btf::Error> {
+    let task = |path| btf.offset("task_struct", path);
+    Ok(Offsets {
+        task_status: task("thread_info.status")?,
+        task_pid: task("pid")?,
+        task_tgid: task("tgid")?,
+        task_group_leader: task("group_leader")?,
+        // "real_start_time" until 5.5, which is older than this program runs on
+        task_start_boottime: task("start_boottime")?,
+        task_exit_code: task("exit_code")?,
+        task_signal: task("signal")?,
+        signal_live: btf.offset("signal_struct", "live.counter")?,
+        task_pending: task("pending.signal.sig")?,
+        task_nsproxy: task("nsproxy")?,
+        nsproxy_ipc_ns: btf.offset("nsproxy", "ipc_ns")?,
+        ipc_ns_inum: btf.offset("ipc_namespace", "ns.inum")?,
+        fork_child_pid: 0,
+        padding: 0,
+    })
+}
+
+/// Where `child_pid` stands in the record of sched/sched_process_fork, from its format file.
+fn fork_child_pid() -> Option<u32> {
+    let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .find_map(|t| std::fs::read_to_string(format!("{t}/events/sched/sched_process_fork/format")).ok())?;
+    let line = format.lines().find(|l| l.contains(" child_pid;"))?;
+    line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
+}
+
+/// The version of the running kernel.
+pub fn kernel_version() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// The gate: for each number, the catalogue's codes of the entries to trace.
+fn gate_of(entries: &[&EntryPoint]) -> [u32; GATE_SIZE] {
+    let mut cells = [0u32; GATE_SIZE];
+    for entry in entries {
+        let copies_sops = entry.position(Meaning::SemOps) == Some(1) && entry.position(Meaning::SemOpCount) == Some(2);
+        let value = u32::from(entry.code) | if copies_sops { gate::SOPS } else { 0 };
+        for (abi, shift) in [(Abi::X86_64, gate::X86_64_SHIFT), (Abi::I386, gate::I386_SHIFT)] {
+            if let Some(number) = entry.number(abi) {
+                cells[number as usize] |= value << shift;
+            }
+        }
+    }
+    cells
+}
+
+/// How often a CPU wakes the reader: each time about an eighth of its ring is full.
+fn wake_mask(ring_bytes: u32) -> u32 {
+    const RECORD_BYTES: u32 = 96;
+    let records = (ring_bytes / 8 / RECORD_BYTES).max(1);
+    (1 << records.ilog2()) - 1
+}
+
+impl Probes {
+    /// Loads the programs, creates the rings and attaches every hook of the plan.
+    ///
+    /// # Errors
+    /// The kernel or the privilege does not allow it; each hook falls back before that.
+    pub fn attach(request: &Request) -> Result<Probes, Error> {
+        if kernel_version() < (5, 8) {
+            return Err(Error::KernelTooOld(rustix::system::uname().release().to_string_lossy().into_owned()));
+        }
+        let (offsets, without_btf) = offsets();
+        let mut ebpf = load(request, &offsets)?;
+        let rings = create_rings(&mut ebpf, request.ring_bytes)?;
+        let counters = Counters(take_array(&mut ebpf, "COUNTERS")?);
+        let slots = Slots(take_array(&mut ebpf, "SLOTS")?);
+        let missing = without_btf.into_iter().collect();
+        let mut probes = Probes { ebpf, links: Links::default(), attached: vec![], missing, rings, counters, slots };
+        let btf = Btf::from_sys_fs().ok();
+        for hook in HOOKS {
+            probes.attach_hook(hook, request.way, btf.as_ref(), &offsets)?;
+        }
+        Ok(probes)
+    }
+
+    fn attach_hook(
+        &mut self,
+        hook: &'static Hook,
+        only: Option<Way>,
+        btf: Option<&Btf>,
+        offsets: &Offsets,
+    ) -> Result<(), Error> {
+        let mut reasons: Vec<String> = Vec::new();
+        for (way, program) in hook.programs {
+            // The tracepoint is the last resort of its hook, whatever way was asked for.
+            if only.is_some_and(|o| o != *way) && *way != Way::Tracepoint {
+                continue;
+            }
+            match self.attach_program(hook, *way, program, btf, offsets) {
+                Ok(link) => {
+                    self.links.0.push(link);
+                    let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+                    self.attached.push(Attached { hook: hook.name.into(), way: way.name().into(), reason });
+                    return Ok(());
+                }
+                Err(reason) => reasons.push(format!("{}: {reason}", way.name())),
+            }
+        }
+        let reasons = reasons.join("; ");
+        match hook.without {
+            Some(without) => {
+                self.missing.push(Missing {
+                    feature: hook.name.into(),
+                    reason: reasons,
+                    remedy: format!(
+                        "without it {without}; a kernel with BTF, or tracefs mounted on /sys/kernel/tracing"
+                    ),
+                });
+                Ok(())
+            }
+            None => Err(Error::Hook { hook: hook.name, reasons }),
+        }
+    }
+
+    fn attach_program(
+        &mut self,
+        hook: &Hook,
+        way: Way,
+        name: &str,
+        btf: Option<&Btf>,
+        offsets: &Offsets,
+    ) -> Result<Link, String> {
+        let program = self.ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
+        let is_fork = hook.name == "sched_process_fork";
+        let text = |e: ProgramError| program_reason(&e);
+        match way {
+            Way::BtfTracepoint => {
+                let btf = btf.ok_or("the kernel has no BTF")?;
+                let program: &mut BtfTracePoint = program.try_into().map_err(text)?;
+                program.load(hook.name, btf).map_err(text)?;
+                let id = program.attach().map_err(text)?;
+                program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
+            }
+            Way::RawTracepoint if is_fork && offsets.task_pid == 0 => {
+                Err("the child cannot be read without BTF".into())
+            }
+            Way::RawTracepoint => {
+                let program: &mut RawTracePoint = program.try_into().map_err(text)?;
+                program.load().map_err(text)?;
+                let id = program.attach(hook.name).map_err(text)?;
+                program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
+            }
+            Way::Tracepoint if offsets.fork_child_pid == 0 => Err("tracefs is not mounted".into()),
+            Way::Tracepoint => {
+                let program: &mut TracePoint = program.try_into().map_err(text)?;
+                program.load().map_err(text)?;
+                let id = program.attach(hook.category, hook.name).map_err(text)?;
+                program.take_link(id).map(Link::Tracepoint).map_err(text)
+            }
+        }
+    }
+
+    /// Adds a process to those that are traced.
+    ///
+    /// # Errors
+    /// The table is full.
+    pub fn follow(&mut self, pid: u32) -> Result<(), Error> {
+        let map = self.ebpf.map_mut("PIDS").ok_or_else(|| Error::Load("the object has no map PIDS".into()))?;
+        let mut pids: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(|e| Error::Load(e.to_string()))?;
+        pids.insert(pid, 1, 0).map_err(|e| Error::Load(format!("cannot follow process {pid}: {e}")))
+    }
+}
+
+fn load(request: &Request, offsets: &Offsets) -> Result<Ebpf, Error> {
+    let cpus = cpus()?;
+    let offsets = PodOffsets(*offsets);
+    let cells = gate_of(&request.entries);
+    let filter = request.filter as u32;
+    let recorder = std::process::id();
+    let wake = wake_mask(request.ring_bytes);
+    EbpfLoader::new()
+        .override_global("OFFSETS", &offsets, true)
+        .override_global("GATE", &cells, true)
+        .override_global("FILTER", &filter, true)
+        .override_global("RECORDER", &recorder, true)
+        .override_global("WAKE_MASK", &wake, true)
+        .map_max_entries("RINGS", cpus)
+        .map_max_entries("COUNTERS", cpus)
+        .load(OBJECT)
+        .map_err(|e| load_error(&e))
+}
+
+/// How many CPUs this machine can ever have.
+fn cpus() -> Result<u32, Error> {
+    let cpus = aya::util::nr_cpus().map_err(|(file, e)| Error::Load(format!("{file}: {e}")))? as u32;
+    if cpus > MOST_CPUS {
+        return Err(Error::Load(format!("{cpus} CPUs are more than the {MOST_CPUS} that ipc-recorder has rings for")));
+    }
+    Ok(cpus)
+}
+
+fn create_rings(ebpf: &mut Ebpf, bytes: u32) -> Result<Vec<RingBuf<MapData>>, Error> {
+    /// BPF_MAP_TYPE_RINGBUF of `include/uapi/linux/bpf.h`.
+    const RINGBUF: u32 = 27;
+    let failed = |e: &dyn std::fmt::Display| Error::Load(format!("cannot create a ring of {bytes} bytes: {e}"));
+    let map = ebpf.map_mut("RINGS").ok_or_else(|| Error::Load("the object has no map RINGS".into()))?;
+    let mut outer: ArrayOfMaps<_, RingBuf<MapData>> = ArrayOfMaps::try_from(map).map_err(|e| failed(&e))?;
+    (0..outer.len())
+        .map(|cpu| {
+            let definition = aya_obj::Map::new_from_params(RINGBUF, 0, 0, bytes, 0);
+            let data = MapData::create(definition, "ipc_ring", None).map_err(|e| failed(&e))?;
+            let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(|e| failed(&e))?;
+            outer.set(cpu, &ring, 0).map_err(|e| failed(&e))?;
+            Ok(ring)
+        })
+        .collect()
+}
+
+fn take_array<V: aya::Pod>(ebpf: &mut Ebpf, name: &str) -> Result<Array<MapData, V>, Error> {
+    let map = ebpf.take_map(name).ok_or_else(|| Error::Load(format!("the object has no map {name}")))?;
+    Array::try_from(map).map_err(|e| Error::Load(e.to_string()))
+}
+
+/// The cause at the bottom of an error, in one line: the verifier's log says more than a user can use.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(e) = cause {
+        if let Some(io) = e.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        cause = e.source();
+    }
+    None
+}
+
+fn load_error(error: &aya::EbpfError) -> Error {
+    match os_error(error) {
+        Some(libc::EPERM | libc::EACCES) => Error::NoPrivilege(root_cause(error)),
+        Some(libc::ENOSYS) => Error::NoBpf,
+        _ => Error::Load(format!("{error}").lines().next().unwrap_or_default().to_owned()),
+    }
+}
+
+/// Why a program did not load or attach, in one line; with `IPC_RECORDER_VERIFIER_LOG` set, the verifier's whole log.
+fn program_reason(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        if std::env::var_os("IPC_RECORDER_VERIFIER_LOG").is_some() {
+            eprintln!("{verifier_log}");
+        }
+        let log = verifier_log.to_string();
+        let said = log.lines().rev().find(|l| !l.starts_with("processed") && !l.trim().is_empty()).unwrap_or_default();
+        return if said.is_empty() { io_error.to_string() } else { format!("{io_error} ({})", said.trim()) };
+    }
+    root_cause(error)
+}
+
+/// An empty pair of programs on sys_enter and sys_exit: the floor that the benchmark measures against.
+pub struct EmptyPair(#[expect(dead_code, reason = "dropping it detaches the programs")] Ebpf);
+
+impl EmptyPair {
+    /// Attaches it.
+    ///
+    /// # Errors
+    /// The kernel or the privilege does not allow it.
+    pub fn attach() -> Result<EmptyPair, Error> {
+        let request = Request { way: None, ring_bytes: 65536, entries: vec![], filter: Filter::None };
+        let mut ebpf = load(&request, &Offsets::default())?;
+        let btf = Btf::from_sys_fs().map_err(|e| Error::Load(e.to_string()))?;
+        for (name, hook) in [("empty_enter", "sys_enter"), ("empty_exit", "sys_exit")] {
+            let failed = |e: ProgramError| Error::Load(program_reason(&e));
+            let program = ebpf.program_mut(name).ok_or_else(|| Error::Load(format!("no program {name}")))?;
+            let program: &mut BtfTracePoint = program.try_into().map_err(failed)?;
+            program.load(hook, &btf).map_err(failed)?;
+            program.attach().map_err(failed)?;
+        }
+        Ok(EmptyPair(ebpf))
+    }
+}
+
+/// The entry points whose operation is one of `operations`; all of `ipc(2)` if one of them can come in that way.
+pub fn entries_of(operations: &[&str]) -> Vec<&'static EntryPoint> {
+    use ipc_schema::catalogue::IPC_OPERATIONS;
+    let through_ipc = IPC_OPERATIONS.iter().any(|o| operations.contains(&o.operation));
+    CATALOGUE.iter().filter(|e| operations.contains(&e.operation) || (e.operation.is_empty() && through_ipc)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn every_program_of_the_plan_is_in_the_object() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        for (way, program) in HOOKS.iter().flat_map(|h| h.programs) {
+            assert!(object.programs.contains_key(*program), "{program} ({}) is not in the object", way.name());
+        }
+    }
+
+    #[test]
+    fn the_gate_tells_the_abis_apart() {
+        let cells = gate_of(&entries_of(&["semget", "shmdt", "sigaction"]));
+        let code = |name: &str| u32::from(CATALOGUE.iter().find(|e| e.name == name).unwrap().code);
+        assert_eq!(cells[64], code("semget"), "x86_64 semget, i386 getppid");
+        assert_eq!(cells[67], code("shmdt") | code("sigaction") << 16, "both ABIs use 67");
+        assert_eq!(cells[393], code("semget") << 16);
+        assert_eq!(cells[117], code("ipc") << 16);
+        assert_eq!(gate_of(&entries_of(&["semtimedop"]))[220] & gate::SOPS, gate::SOPS);
+    }
+
+    #[test]
+    fn the_reader_is_woken_before_the_ring_is_full() {
+        assert_eq!(wake_mask(8 << 20), (1 << 13) - 1);
+        assert!(wake_mask(4096) < 8);
+    }
+}

@@ -1,0 +1,374 @@
+//! Rows become Arrow columns.
+//!
+//! Each table has a function that fills a column by its name; a column that it does not know is NULL in every row. The
+//! order, the types and the twins of instants come from `ipc_schema::tables`.
+
+use crate::call::{Call, comm_text};
+use crate::join::Loss;
+use crate::tasks::{Execution, Process, Thread};
+use arrow::array::{
+    ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, new_null_array,
+};
+use arrow::error::ArrowError;
+use ipc_schema::catalogue::Meaning;
+use ipc_schema::manifest::Session;
+use ipc_schema::tables::{Column, Kind, Table, arrow_schema};
+use ipc_schema::wire::Sembuf;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// What every table needs to be written.
+#[derive(Clone)]
+pub struct Frame {
+    /// The value of `trace_id`.
+    pub trace_id: Arc<str>,
+    /// Added to CLOCK_BOOTTIME to make instants, nanoseconds.
+    pub clock_offset_ns: i64,
+}
+
+impl Frame {
+    /// An instant of the boot clock, in nanoseconds since the epoch.
+    pub fn epoch(&self, boot_ns: u64) -> i64 {
+        boot_ns as i64 + self.clock_offset_ns
+    }
+
+    /// The rows as a batch of `table`; `fill` gives a column by its name, or `None` for one that is NULL in every row.
+    ///
+    /// # Errors
+    /// A column that may not be NULL is.
+    pub fn batch<R>(
+        &self,
+        table: &Table,
+        rows: &[R],
+        fill: impl Fn(&Frame, &str, &[R]) -> Option<ArrayRef>,
+    ) -> Result<RecordBatch, ArrowError> {
+        let mut columns = Vec::new();
+        for column in table.columns {
+            let filled = match column.name {
+                "trace_id" => Some(constant(&self.trace_id, rows.len())),
+                name => fill(self, name, rows),
+            };
+            push(&mut columns, column, filled, rows.len());
+        }
+        RecordBatch::try_new(Arc::new(arrow_schema::schema(table)), columns)
+    }
+}
+
+/// Adds a column, and an instant's twin.
+fn push(columns: &mut Vec<ArrayRef>, column: &Column, filled: Option<ArrayRef>, rows: usize) {
+    let types = arrow_schema::fields(column);
+    let first = filled.unwrap_or_else(|| new_null_array(types[0].data_type(), rows));
+    if column.kind == Kind::Instant {
+        let twin = first
+            .as_any()
+            .downcast_ref::<Int64Array>()
+            .map(|ns| ns.unary::<_, arrow::datatypes::TimestampMicrosecondType>(|v| v.div_euclid(1000)))
+            .map(|us: TimestampMicrosecondArray| Arc::new(us.with_timezone("UTC")) as ArrayRef)
+            .unwrap_or_else(|| new_null_array(&arrow_schema::time(), rows));
+        columns.extend([first, twin]);
+    } else {
+        columns.push(first);
+    }
+}
+
+fn constant(value: &str, rows: usize) -> ArrayRef {
+    let values = Arc::new(StringArray::from_iter_values([value]));
+    Arc::new(DictionaryArray::new(Int32Array::from_value(0, rows), values))
+}
+
+fn int64<R>(rows: &[R], value: impl Fn(&R) -> Option<i64>) -> Option<ArrayRef> {
+    Some(Arc::new(rows.iter().map(value).collect::<Int64Array>()))
+}
+
+fn int32<R>(rows: &[R], value: impl Fn(&R) -> Option<i32>) -> Option<ArrayRef> {
+    Some(Arc::new(rows.iter().map(value).collect::<Int32Array>()))
+}
+
+fn boolean<R>(rows: &[R], value: impl Fn(&R) -> Option<bool>) -> Option<ArrayRef> {
+    Some(Arc::new(rows.iter().map(value).collect::<BooleanArray>()))
+}
+
+/// A text column from a key that is cheap to compare; `spell` is called once per distinct key.
+fn text_by<R, K: Copy + Eq + std::hash::Hash>(
+    rows: &[R],
+    key: impl Fn(&R) -> Option<K>,
+    spell: impl Fn(&R) -> Option<String>,
+) -> Option<ArrayRef> {
+    let mut seen: FxHashMap<K, Option<i32>> = FxHashMap::default();
+    let mut values: Vec<String> = Vec::new();
+    let mut last: Option<(K, Option<i32>)> = None;
+    let keys = rows.iter().map(|row| {
+        let key = key(row)?;
+        if let Some((_, code)) = last.filter(|(k, _)| *k == key) {
+            return code;
+        }
+        let code = *seen.entry(key).or_insert_with(|| {
+            let text = spell(row)?;
+            values.push(text);
+            Some(values.len() as i32 - 1)
+        });
+        last = Some((key, code));
+        code
+    });
+    let keys: Int32Array = keys.collect();
+    Some(Arc::new(DictionaryArray::new(keys, Arc::new(StringArray::from_iter_values(&values)))))
+}
+
+/// A text column of names that live for ever.
+fn name<R>(rows: &[R], value: impl Fn(&R) -> Option<&'static str>) -> Option<ArrayRef> {
+    text_by(rows, &value, |row| value(row).map(str::to_owned))
+}
+
+/// A text column of anything.
+fn text<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<ArrayRef> {
+    let texts: Vec<Option<String>> = rows.iter().map(value).collect();
+    Some(Arc::new(texts.iter().map(Option::as_deref).collect::<DictionaryArray<arrow::datatypes::Int32Type>>()))
+}
+
+fn comm<R>(rows: &[R], value: impl Fn(&R) -> Option<[u8; 16]>) -> Option<ArrayRef> {
+    text_by(rows, &value, |row| value(row).map(|c| comm_text(&c).into_owned()))
+}
+
+/// Fills the columns of `calls`.
+pub fn calls(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> {
+    match column {
+        "call_id" => int64(rows, |c| Some(c.call_id)),
+        "began" => name(rows, |c| Some(if c.began_before { "before_trace" } else { "in_trace" })),
+        "start_ns" => int64(rows, |c| Some(frame.epoch(c.start_ns))),
+        "end_ns" => int64(rows, |c| c.end_ns.map(|t| frame.epoch(t))),
+        "duration_ns" => int64(rows, |c| c.end_ns.map(|t| (t - c.start_ns) as i64)),
+        "outcome" => name(rows, |c| Some(c.outcome.name())),
+        "syscall" => name(rows, |c| Some(c.operation())),
+        "entry_point" => name(rows, |c| Some(c.entry.name)),
+        "abi" => name(rows, |c| Some(c.abi.name())),
+        "cpu" => int32(rows, |c| Some(i32::from(c.cpu))),
+        "pid" => int32(rows, |c| Some(c.pid as i32)),
+        "tid" => int32(rows, |c| Some(c.tid as i32)),
+        "process_id" => int64(rows, |c| Some(c.process_id)),
+        "thread_id" => int64(rows, |c| Some(c.thread_id)),
+        "comm" => comm(rows, |c| Some(c.identity.comm)),
+        "uid" => int64(rows, |c| c.identity.uid.map(i64::from)),
+        "cgroup_id" => int64(rows, |c| c.identity.cgroup_id.map(|i| i as i64)),
+        "ipc_ns" => int64(rows, |c| c.identity.ipc_ns.map(i64::from)),
+        "object_kind" => name(rows, |c| c.family().object_kind()),
+        "object_id" => int64(rows, Call::object_id),
+        "return_value" => int64(rows, Call::return_value),
+        "error" => text_by(rows, |c| c.error().and(c.ret), |c| c.error().map(Into::into)),
+        _ => call_arguments(column, rows),
+    }
+}
+
+/// The columns of `calls` that come from arguments.
+fn call_arguments(column: &str, rows: &[Call]) -> Option<ArrayRef> {
+    match column {
+        "key" => int32(rows, |c| c.int(Meaning::Key)),
+        "created" => boolean(rows, Call::created),
+        "flags" => int32(rows, |c| c.int(Meaning::Flags)),
+        "flags_text" => text_by(rows, |c| c.int(Meaning::Flags).map(|f| (c.operation(), f)), Call::flags_text),
+        "command" => name(rows, Call::command),
+        "sem_count" => int32(rows, |c| c.int(Meaning::SemCount)),
+        "sem_num" => int32(rows, Call::sem_num),
+        "sem_op" => int32(rows, |c| c.first_sop.map(|s| i32::from(s.sem_op))),
+        "sem_flags" => int32(rows, |c| c.first_sop.map(|s| i32::from(s.sem_flg))),
+        "sem_ops_total" => int32(rows, Call::sem_ops_total),
+        "size_bytes" => int64(rows, |c| c.argument(Meaning::Size)),
+        "address" => int64(rows, Call::address),
+        "msg_type_requested" => int64(rows, |c| c.argument(Meaning::MessageType)),
+        "msg_priority" => int64(rows, |c| c.argument(Meaning::Priority).map(|p| p & 0xffff_ffff)),
+        "sig_how" => name(rows, Call::sig_how),
+        "signal" => int32(rows, |c| c.int(Meaning::Signal)),
+        _ => None,
+    }
+}
+
+/// One operation of a call, with its place in it.
+pub struct SemOp {
+    call_id: i64,
+    position: i32,
+    operation: Sembuf,
+}
+
+/// The operations of calls with more than one.
+pub fn sem_op_rows(calls: &[Call]) -> Vec<SemOp> {
+    let of_call = |c: &Call| {
+        let call_id = c.call_id;
+        let operations: Vec<_> = c.sops.iter().copied().enumerate().collect();
+        operations.into_iter().map(move |(i, operation)| SemOp { call_id, position: i as i32, operation })
+    };
+    calls.iter().filter(|c| !c.sops.is_empty()).flat_map(of_call).collect()
+}
+
+/// Fills the columns of `sem_ops`.
+pub fn sem_ops(_: &Frame, column: &str, rows: &[SemOp]) -> Option<ArrayRef> {
+    match column {
+        "call_id" => int64(rows, |o| Some(o.call_id)),
+        "position" => int32(rows, |o| Some(o.position)),
+        "sem_num" => int32(rows, |o| Some(i32::from(o.operation.sem_num))),
+        "sem_op" => int32(rows, |o| Some(i32::from(o.operation.sem_op))),
+        "sem_flags" => int32(rows, |o| Some(i32::from(o.operation.sem_flg))),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `processes`.
+pub fn processes(frame: &Frame, column: &str, rows: &[Process]) -> Option<ArrayRef> {
+    match column {
+        "process_id" => int64(rows, |p| Some(p.process_id)),
+        "pid" => int32(rows, |p| Some(p.pid as i32)),
+        "ns_pid" => int32(rows, |p| p.ns_pid),
+        "start_ns" => int64(rows, |p| p.start_ns.map(|t| frame.epoch(t))),
+        "parent_process_id" => int64(rows, |p| p.parent_process_id),
+        "comm" => comm(rows, |p| p.comm),
+        "exe" => text(rows, |p| p.exe.clone()),
+        "uid" => int64(rows, |p| p.uid.map(i64::from)),
+        "cgroup" => text(rows, |p| p.cgroup.clone()),
+        "container_id" => text(rows, |p| container_id(p.cgroup.as_deref()?)),
+        "ipc_ns" => int64(rows, |p| p.ipc_ns.map(i64::from)),
+        "exit_ns" => int64(rows, |p| p.exit_ns.map(|t| frame.epoch(t))),
+        "exit_code" => int32(rows, |p| p.exit_code),
+        _ => None,
+    }
+}
+
+/// The 64 hexadecimal digits by which Docker, containerd, CRI-O and Podman name a container's cgroup.
+fn container_id(cgroup: &str) -> Option<String> {
+    let is_id = |p: &&str| p.len() == 64 && p.bytes().all(|b| b.is_ascii_hexdigit());
+    cgroup.split(['/', '-', '.', ':']).rfind(is_id).map(str::to_owned)
+}
+
+/// Fills the columns of `threads`.
+pub fn threads(frame: &Frame, column: &str, rows: &[Thread]) -> Option<ArrayRef> {
+    match column {
+        "thread_id" => int64(rows, |t| Some(t.thread_id)),
+        "process_id" => int64(rows, |t| Some(t.process_id)),
+        "tid" => int32(rows, |t| Some(t.tid as i32)),
+        "comm" => comm(rows, |t| Some(t.identity.comm).filter(|c| c[0] != 0)),
+        "start_ns" => int64(rows, |t| t.start_ns.map(|s| frame.epoch(s))),
+        "exit_ns" => int64(rows, |t| t.exit_ns.map(|s| frame.epoch(s))),
+        "parent_thread_id" => int64(rows, |t| t.parent_thread_id),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `execs`.
+pub fn executions(frame: &Frame, column: &str, rows: &[Execution]) -> Option<ArrayRef> {
+    match column {
+        "process_id" => int64(rows, |e| Some(e.process_id)),
+        "exec_ns" => int64(rows, |e| Some(frame.epoch(e.exec_ns))),
+        "comm" => comm(rows, |e| Some(e.comm)),
+        "exe" => text(rows, |e| e.exe.clone()),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `losses`.
+pub fn losses(frame: &Frame, column: &str, rows: &[Loss]) -> Option<ArrayRef> {
+    match column {
+        "from_ns" => int64(rows, |l| Some(frame.epoch(l.from_ns))),
+        "to_ns" => int64(rows, |l| Some(frame.epoch(l.to_ns))),
+        "source" => name(rows, |l| Some(l.source)),
+        "cpu" => int32(rows, |l| l.cpu.map(i32::from)),
+        "count" => int64(rows, |l| l.count),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `session`; the lists are JSON text, the same as in `trace.json`.
+pub fn session(_: &Frame, column: &str, rows: &[Session]) -> Option<ArrayRef> {
+    let value = |row: &Session| serde_json::to_value(row).ok()?.get(column).cloned();
+    let first = rows.first().and_then(value)?;
+    match first {
+        serde_json::Value::Number(_) if column == "format_version" => {
+            int32(rows, |r| value(r)?.as_i64().map(|v| v as i32))
+        }
+        serde_json::Value::Number(_) => int64(rows, |r| value(r)?.as_i64()),
+        serde_json::Value::Null => None,
+        serde_json::Value::String(_) => text(rows, |r| Some(value(r)?.as_str()?.to_owned())),
+        _ => text(rows, |r| Some(value(r)?.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use crate::call::{Identity, Outcome};
+    use arrow::array::{Array, AsArray};
+    use ipc_schema::catalogue::{Abi, CATALOGUE};
+    use ipc_schema::tables;
+
+    fn call(name: &str, arguments: [u64; 6], ret: i64) -> Call {
+        Call {
+            call_id: 7,
+            began_before: false,
+            start_ns: 1_000,
+            end_ns: Some(2_500),
+            outcome: if ret < 0 { Outcome::Error } else { Outcome::Ok },
+            entry: CATALOGUE.iter().find(|e| e.name == name).unwrap(),
+            abi: Abi::X86_64,
+            cpu: 1,
+            pid: 2,
+            tid: 3,
+            process_id: 1,
+            thread_id: 1,
+            identity: Identity { comm: *b"worker\0\0\0\0\0\0\0\0\0\0", ..Identity::default() },
+            arguments,
+            ret: Some(ret),
+            first_sop: None,
+            sops: Box::default(),
+        }
+    }
+
+    fn batch(rows: &[Call]) -> RecordBatch {
+        let frame = Frame { trace_id: "t".into(), clock_offset_ns: 1_000_000 };
+        frame.batch(&tables::CALLS, rows, calls).unwrap()
+    }
+
+    fn text_of(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {
+        let array =
+            arrow::compute::cast(batch.column_by_name(column).unwrap(), &arrow::datatypes::DataType::Utf8).unwrap();
+        array.as_string::<i32>().iter().map(|v| v.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn arguments_find_their_columns() {
+        let batch = batch(&[
+            call("semget", [5, 3, 0o3600, 0, 0, 0], 17),
+            call("semget", [0, 3, 0o600, 0, 0, 0], -28),
+            call("shmctl", [9, 0x100, 0, 0, 0, 0], 0),
+        ]);
+        assert_eq!(text_of(&batch, "flags_text"), [Some("IPC_CREAT|IPC_EXCL|0600".into()), Some("0600".into()), None]);
+        assert_eq!(text_of(&batch, "error"), [None, Some("ENOSPC".into()), None]);
+        assert_eq!(text_of(&batch, "command"), [None, None, Some("IPC_RMID".into())]);
+        let id = batch.column_by_name("object_id").unwrap().as_primitive::<arrow::datatypes::Int64Type>();
+        assert_eq!((id.value(0), id.is_null(1), id.value(2)), (17, true, 9));
+        let created = batch.column_by_name("created").unwrap().as_boolean();
+        assert_eq!((created.value(0), created.is_null(1)), (true, true));
+    }
+
+    #[test]
+    fn instants_have_twins() {
+        let batch = batch(&[call("semget", [0; 6], 1)]);
+        let ns = batch.column_by_name("end_ns").unwrap().as_primitive::<arrow::datatypes::Int64Type>().value(0);
+        let twin =
+            batch.column_by_name("end_time").unwrap().as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+        assert_eq!((ns, twin.value(0)), (1_002_500, 1_002));
+    }
+
+    #[test]
+    fn every_table_can_be_empty() {
+        let frame = Frame { trace_id: "t".into(), clock_offset_ns: 0 };
+        for table in tables::TABLES {
+            assert_eq!(frame.batch::<()>(table, &[], |_, _, _| None).unwrap().num_rows(), 0, "{}", table.name);
+        }
+    }
+
+    #[test]
+    fn a_container_is_found_in_its_cgroup() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(container_id(&format!("/system.slice/docker-{id}.scope")), Some(id.clone()));
+        assert_eq!(container_id(&format!("/kubepods/pod1/{id}")), Some(id));
+        assert_eq!(container_id("/user.slice/user-0.slice"), None);
+    }
+}

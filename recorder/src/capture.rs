@@ -1,0 +1,163 @@
+//! The thread that drains the rings and joins records into calls; it never encodes and never touches a file.
+
+use crate::attach::{Counters, Slots};
+use crate::join::{Finished, Join, Loss};
+use crate::ring::{Reader, boot_ns};
+use crate::writer::Progress;
+use crossbeam_channel::Sender;
+use ipc_schema::wire::CpuCounters;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a round waits when nothing happens: what a call may lag behind in the status line.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// How often the counters are read.
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+
+/// A kind of loss that the probes count: its source, and whether calls were lost (or only what is known of them).
+struct Counted {
+    source: &'static str,
+    is_calls: bool,
+    value: fn(&CpuCounters) -> u64,
+}
+
+/// What the probes count besides calls lost in a full ring, whose records tell the place.
+const COUNTED: &[Counted] = &[
+    Counted { source: "records", is_calls: false, value: |c| c.lost_others },
+    Counted { source: "x32", is_calls: true, value: |c| c.x32 },
+    Counted { source: "no_slot", is_calls: true, value: |c| c.no_slot },
+    Counted { source: "copy_fault", is_calls: false, value: |c| c.copy_faults },
+    Counted { source: "not_followed", is_calls: false, value: |c| c.not_followed },
+];
+
+/// Whether the counts of a source are calls.
+pub fn counts_calls(source: &str) -> bool {
+    COUNTED.iter().find(|c| c.source == source).is_none_or(|c| c.is_calls)
+}
+
+/// What the whole capture came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Calls handed on.
+    pub calls: i64,
+    /// Calls lost.
+    pub lost_calls: i64,
+    /// Context, fork, exec and exit records lost.
+    pub lost_records: i64,
+    /// Records that came behind the reorder window.
+    pub late_records: i64,
+}
+
+/// Drains, joins and hands on.
+pub struct Capture {
+    reader: Reader,
+    join: Join,
+    counters: Counters,
+    slots: Slots,
+    last_counters: Vec<CpuCounters>,
+    last_read: Instant,
+    last_read_ns: u64,
+    start_ns: u64,
+    totals: Totals,
+}
+
+impl Capture {
+    /// A capture that began at `start_ns` of the boot clock.
+    pub fn new(reader: Reader, counters: Counters, slots: Slots, start_ns: u64) -> Capture {
+        let last_counters = vec![CpuCounters::default(); reader.delivered.len()];
+        let join = Join::new(start_ns);
+        let (last_read, totals) = (Instant::now(), Totals::default());
+        Capture { reader, join, counters, slots, last_counters, last_read, last_read_ns: start_ns, start_ns, totals }
+    }
+
+    /// Works until `stop` is set *and the probes are detached*, then takes what is left. Ends early if the writer is
+    /// gone.
+    pub fn run(mut self, rows: &Sender<Finished>, progress: &Progress, stop: &AtomicBool) -> Totals {
+        while !stop.load(Ordering::Acquire) {
+            self.reader.wait(IDLE);
+            let join = &mut self.join;
+            self.reader.round(|bytes| join.take(bytes));
+            self.note_losses();
+            let finished = self.join.finished();
+            if !self.hand_on(finished, rows, progress) {
+                return self.totals;
+            }
+        }
+        self.finish(rows, progress)
+    }
+
+    fn finish(mut self, rows: &Sender<Finished>, progress: &Progress) -> Totals {
+        let join = &mut self.join;
+        self.reader.finish(|bytes| join.take(bytes));
+        self.note_losses();
+        self.note_last_losses();
+        let slots = &self.slots;
+        let finished = self.join.finish(|tid| slots.of(tid));
+        self.totals.late_records = self.reader.late as i64;
+        self.hand_on(finished, rows, progress);
+        self.totals
+    }
+
+    /// Whether the writer still listens.
+    fn hand_on(&mut self, finished: Finished, rows: &Sender<Finished>, progress: &Progress) -> bool {
+        self.totals.calls += finished.calls.len() as i64;
+        for loss in &finished.losses {
+            let count = loss.count.unwrap_or(0);
+            if counts_calls(loss.source) {
+                self.totals.lost_calls += count;
+            } else if loss.source == "records" {
+                self.totals.lost_records += count;
+            }
+        }
+        progress.calls.store(self.totals.calls as u64, Ordering::Relaxed);
+        progress.lost.store(self.totals.lost_calls as u64, Ordering::Relaxed);
+        rows.send(finished).is_ok()
+    }
+
+    fn note_losses(&mut self) {
+        for gap in std::mem::take(&mut self.reader.gaps) {
+            self.lost("ring_full", Some(gap.cpu), gap.from_ns, gap.to_ns, u64::from(gap.calls));
+        }
+        if self.last_read.elapsed() >= COUNTERS_EVERY {
+            self.note_counters();
+        }
+    }
+
+    fn note_counters(&mut self) -> Vec<CpuCounters> {
+        let (now, now_ns) = (self.counters.read(), boot_ns());
+        let before = std::mem::replace(&mut self.last_counters, now.clone());
+        for (cpu, (now, before)) in now.iter().zip(&before).enumerate() {
+            for counted in COUNTED {
+                let count = (counted.value)(now) - (counted.value)(before);
+                self.lost(counted.source, Some(cpu as u16), self.last_read_ns, now_ns, count);
+            }
+        }
+        (self.last_read, self.last_read_ns) = (Instant::now(), now_ns);
+        now
+    }
+
+    /// What was lost behind the last record, and what the numbers of the records say that the counters do not.
+    fn note_last_losses(&mut self) {
+        let counters = self.note_counters();
+        let now_ns = self.last_read_ns;
+        for (cpu, counted) in counters.iter().enumerate() {
+            let delivered = self.reader.delivered[cpu];
+            if let Some(gap) = delivered.last_gap(cpu as u16, counted.lost_calls, now_ns) {
+                self.lost("ring_full", Some(gap.cpu), gap.from_ns, gap.to_ns, u64::from(gap.calls));
+            }
+            let explained = delivered.records + counted.lost_calls + counted.lost_others;
+            let unexplained = counted.seq.saturating_sub(explained);
+            self.lost("unexplained", Some(cpu as u16), 0, now_ns, unexplained);
+        }
+        self.lost("malformed", None, 0, now_ns, self.join.malformed);
+    }
+
+    fn lost(&mut self, source: &'static str, cpu: Option<u16>, from_ns: u64, to_ns: u64, count: u64) {
+        if count > 0 {
+            // 0: since the beginning
+            let from_ns = from_ns.max(self.start_ns.min(to_ns));
+            self.join.lost(Loss { from_ns, to_ns, source, cpu, count: Some(count as i64) });
+        }
+    }
+}

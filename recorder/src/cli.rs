@@ -1,0 +1,190 @@
+//! The command line.
+
+use crate::plan::Way;
+use clap::{Args, Parser, Subcommand};
+use ipc_schema::catalogue::{CATALOGUE, Family, IPC_OPERATIONS, OPERATIONS};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Records System V IPC, POSIX message queue and signal-mask calls with eBPF, into Parquet that ipc-analyzer, DuckDB,
+/// pandas, Polars and Spark open.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit status: 0 done; 1 error; 2 usage; 4 the kernel or the privilege is lacking;\n\
+    `record -- COMMAND` returns COMMAND's."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Subcommand)]
+pub enum Action {
+    /// Record calls into a trace directory.
+    Record(Record),
+    /// Tell what this kernel and this user can record, and what would help.
+    Doctor,
+    /// List every call that can be recorded, with its numbers.
+    Events,
+    /// Attach an empty pair of programs and wait: what the benchmark measures against.
+    #[command(hide = true)]
+    BenchEmptyPair {
+        #[arg(long, value_parser = duration)]
+        duration: Duration,
+    },
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    ipc-recorder record -- ./server --threads 8      record a command and its descendants\n  \
+    ipc-recorder record --duration 60s               record the whole system for a minute\n  \
+    ipc-recorder record --pid 4711 --follow          record a running process and its future children\n  \
+    ipc-recorder record --syscall %sem,msgsnd        only semaphores and msgsnd\n\n\
+    Ctrl-C, SIGTERM, --duration and the command's end stop the recording; everything is then written.\n\
+    Then: ipc-analyzer summary DIR")]
+pub struct Record {
+    /// Where to write the trace [default: ipctrace-HOST-TIME in the current directory]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Stop after this long: 10s, 5m
+    #[arg(long, value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// Only this process; may be given several times
+    #[arg(long = "pid", value_name = "PID", value_delimiter = ',')]
+    pub pids: Vec<u32>,
+
+    /// With --pid: its future descendants too
+    #[arg(long, requires = "pids")]
+    pub follow: bool,
+
+    /// Only these calls: names, or %sem %shm %msg %mq %sig [default: all, but without a command not %sig]
+    #[arg(long = "syscall", value_name = "NAME,…", value_delimiter = ',')]
+    pub syscalls: Vec<String>,
+
+    /// The whole system, also with a command
+    #[arg(short, long, conflicts_with = "pids")]
+    pub all: bool,
+
+    /// How to attach to the kernel [default: the lightest way that works]
+    #[arg(long, value_name = "WAY", value_parser = way)]
+    pub attach: Option<Attach>,
+
+    /// Memory of each CPU's ring, a power of two: 8MiB
+    #[arg(long, default_value = "8MiB", value_parser = ring_size, value_name = "SIZE")]
+    pub ring_size: u32,
+
+    /// Record this command and its descendants
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// A way to attach, or the choice of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// The lightest that works.
+    Auto,
+    /// This one.
+    Only(Way),
+}
+
+fn way(text: &str) -> Result<Attach, String> {
+    match text {
+        "auto" => Ok(Attach::Auto),
+        "btf-tracepoint" => Ok(Attach::Only(Way::BtfTracepoint)),
+        "raw-tracepoint" => Ok(Attach::Only(Way::RawTracepoint)),
+        _ => Err("the ways are auto, btf-tracepoint and raw-tracepoint".into()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 10s, 500ms or 5m"))
+}
+
+fn ring_size(text: &str) -> Result<u32, String> {
+    let bytes = parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 8MiB"))?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("a ring is a power of two from 4KiB to 1GiB".into()),
+    }
+}
+
+/// The operations that `--syscall` selects.
+///
+/// # Errors
+/// A name that no operation, entry point or family has; the message suggests the nearest.
+pub fn operations(names: &[String], with_signals: bool) -> Result<Vec<&'static str>, String> {
+    let mut wanted: Vec<&'static str> = Vec::new();
+    for name in names {
+        wanted.extend(selected(name.trim())?);
+    }
+    if names.is_empty() {
+        wanted = OPERATIONS.iter().copied().filter(|o| with_signals || family(o) != Some(Family::Sig)).collect();
+    }
+    // glibc's semop() arrives as semtimedop: who asks for the one means both.
+    if wanted.contains(&"semop") {
+        wanted.push("semtimedop");
+    }
+    Ok(OPERATIONS.iter().copied().filter(|o| wanted.contains(o)).collect())
+}
+
+fn family(operation: &str) -> Option<Family> {
+    CATALOGUE.iter().find(|e| e.operation == operation).map(|e| e.family)
+}
+
+fn selected(name: &str) -> Result<Vec<&'static str>, String> {
+    if let Some(wanted) = name.strip_prefix('%') {
+        let (_, wanted) = Family::NAMES
+            .into_iter()
+            .find(|(n, _)| *n == wanted)
+            .ok_or_else(|| format!("unknown family {name:?}; the families are %sem %shm %msg %mq %sig"))?;
+        return Ok(OPERATIONS.iter().copied().filter(|o| family(o) == Some(wanted)).collect());
+    }
+    if name == "ipc" {
+        return Ok(IPC_OPERATIONS.iter().map(|o| o.operation).collect());
+    }
+    let found = CATALOGUE.iter().find(|e| e.operation == name || e.name == name).map(|e| e.operation);
+    found.map(|o| vec![o]).ok_or_else(|| {
+        let nearest = OPERATIONS.iter().max_by(|a, b| similarity(a, name).total_cmp(&similarity(b, name)));
+        let nearest = nearest.copied().unwrap_or_default();
+        format!("unknown system call {name:?}; did you mean {nearest}? `ipc-recorder events` lists them all")
+    })
+}
+
+fn similarity(a: &str, b: &str) -> f64 {
+    strsim::jaro_winkler(a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn select(names: &[&str]) -> Result<Vec<&'static str>, String> {
+        operations(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), true)
+    }
+
+    #[test]
+    fn names_families_and_entry_points_select() {
+        assert_eq!(select(&["semget", "rt_sigpending"]).unwrap(), ["semget", "sigpending"]);
+        assert_eq!(select(&["%shm"]).unwrap(), ["shmget", "shmat", "shmdt", "shmctl"]);
+        assert_eq!(select(&["semop"]).unwrap(), ["semop", "semtimedop"]);
+        assert_eq!(select(&[]).unwrap(), OPERATIONS);
+        assert_eq!(operations(&[], false).unwrap().len(), OPERATIONS.len() - 6);
+    }
+
+    #[test]
+    fn a_mistyped_name_is_answered_with_the_nearest() {
+        assert!(select(&["semopp"]).unwrap_err().contains("semop"));
+        assert!(select(&["%sema"]).unwrap_err().contains("%sem %shm"));
+    }
+
+    #[test]
+    fn sizes_of_rings_are_powers_of_two() {
+        assert_eq!(ring_size("64KiB"), Ok(65536));
+        assert!(ring_size("3MiB").is_err() && ring_size("8TiB").is_err() && ring_size("x").is_err());
+    }
+}

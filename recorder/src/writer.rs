@@ -1,0 +1,110 @@
+//! The thread that turns rows into files; it never touches a ring.
+
+use crate::batch::{self, Frame};
+use crate::call::Call;
+use crate::join::Finished;
+use crate::sink::{Error, Sink};
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use crossbeam_channel::Receiver;
+use ipc_schema::manifest::Session;
+use ipc_schema::tables::{CALLS, EXECS, LOSSES, PROCESSES, SEM_OPS, SESSION, THREADS, Table};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Rows of one batch: what fits into a processor's cache while its columns are built.
+const BATCH_ROWS: usize = 4_096;
+
+/// How long rows may wait for a batch to fill.
+const BATCH_AGE: Duration = Duration::from_secs(1);
+
+/// What the other threads see of the writing.
+#[derive(Default)]
+pub struct Progress {
+    /// Calls handed to the writer.
+    pub calls: AtomicU64,
+    /// Bytes on disk.
+    pub bytes: AtomicU64,
+    /// Calls lost so far.
+    pub lost: AtomicU64,
+}
+
+/// Writes rows until the other side hangs up.
+pub struct Writer {
+    sink: Sink,
+    frame: Frame,
+    calls: Vec<Call>,
+    begun: Instant,
+}
+
+impl Writer {
+    /// A writer into `sink`.
+    pub fn new(sink: Sink, frame: Frame) -> Writer {
+        Writer { sink, frame, calls: Vec::new(), begun: Instant::now() }
+    }
+
+    /// Writes everything that arrives; the last message is followed by the end of the channel.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn run(mut self, rows: &Receiver<Finished>, progress: &Progress) -> Result<Writer, Error> {
+        while let Ok(finished) = rows.recv() {
+            self.take(finished)?;
+            progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);
+        }
+        self.write_calls()?;
+        Ok(self)
+    }
+
+    fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
+        self.write(&PROCESSES, &finished.processes, batch::processes)?;
+        self.write(&THREADS, &finished.threads, batch::threads)?;
+        self.write(&EXECS, &finished.executions, batch::executions)?;
+        self.write(&LOSSES, &finished.losses, batch::losses)?;
+        self.calls.append(&mut finished.calls);
+        if self.calls.len() >= BATCH_ROWS || self.begun.elapsed() >= BATCH_AGE {
+            self.write_calls()?;
+        }
+        Ok(())
+    }
+
+    fn write_calls(&mut self) -> Result<(), Error> {
+        self.begun = Instant::now();
+        let mut calls = std::mem::take(&mut self.calls);
+        // Late records and deaths may step back a little; open calls come last.
+        calls.sort_by_key(|c| c.end_ns.unwrap_or(u64::MAX));
+        for rows in calls.chunks(BATCH_ROWS) {
+            self.write(&CALLS, rows, batch::calls)?;
+            self.write(&SEM_OPS, &batch::sem_op_rows(rows), batch::sem_ops)?;
+        }
+        calls.clear();
+        self.calls = calls;
+        Ok(())
+    }
+
+    fn write<R>(
+        &mut self,
+        table: &Table,
+        rows: &[R],
+        fill: impl Fn(&Frame, &str, &[R]) -> Option<arrow::array::ArrayRef>,
+    ) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let batch: Result<RecordBatch, ArrowError> = self.frame.batch(table, rows, fill);
+        let batch = batch.map_err(|e| Error::Write { path: PathBuf::from(table.name), error: e.to_string() })?;
+        self.sink.write(table, &batch)
+    }
+
+    /// Completes the trace.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn finish(mut self, session: Session) -> Result<Sink, Error> {
+        self.write(&SESSION, std::slice::from_ref(&session), batch::session)?;
+        self.sink.manifest.session = session;
+        self.sink.finish()?;
+        Ok(self.sink)
+    }
+}
