@@ -15,6 +15,9 @@ const X32: u64 = 0x4000_0000;
 /// The bit of SIGKILL in a signal set.
 const SIGKILL: u64 = 1 << 8;
 
+/// `include/uapi/asm-generic/errno-base.h`.
+const EFAULT: i64 = 14;
+
 /// sys_enter.
 #[inline(always)]
 pub fn enter<K: Kernel>(regs: *const u8, number: u64) -> i32 {
@@ -182,7 +185,8 @@ fn exit_traced<K: Kernel>(regs: *const u8, cell: u32, ret: i64) {
     }
     // SAFETY: as above.
     unsafe { *slot = state & !(slot::IN_CALL | slot::COPY_FAULT) };
-    if state & slot::COPY_FAULT != 0 {
+    // A call that fails with EFAULT had nothing to copy.
+    if state & slot::COPY_FAULT != 0 && ret != -EFAULT {
         late_sops::<K>(cpu, regs, code, compat);
     }
     let Some(mut record) = cpu.reserve::<Exit>(kind::EXIT, code, compat) else {
@@ -214,27 +218,27 @@ fn late_sops<K: Kernel>(cpu: Cpu, regs: *const u8, code: u8, compat: bool) {
     let mut arguments = [0u64; 6];
     // SAFETY: six arguments; `regs` is the tracepoint's.
     unsafe { kernel::copy_arguments::<K>(regs, compat, arguments.as_mut_ptr()) };
-    let first = (arguments[1] as *const Sembuf, &mut Sembuf { sem_num: 0, sem_op: 0, sem_flg: 0 });
-    // SAFETY: the destination is one operation. A pointer that is still bad needs no record.
-    let faulted = unsafe { bpf_probe_read_user((&raw mut *first.1).cast(), size_of::<Sembuf>() as u32, first.0.cast()) };
-    if faulted != 0 {
-        // SAFETY: `c` is this CPU's counters.
-        cpu.count(|c| unsafe { &raw mut (*c).copy_faults });
-        return;
-    }
+    // Not counted as a call if there is no room: the call itself is in the ring.
     let Some(mut record) = cpu.reserve::<EnterSops<{ SOPS_ROOM[2] }>>(kind::LATE_SOPS, 0, compat) else { return };
     let count = if arguments[2] > SOPS_ROOM[2] as u64 { SOPS_ROOM[2] as u32 } else { arguments[2] as u32 };
     let pointer = record.pointer();
     // SAFETY: the record holds 500 operations, and `count` is at most that.
-    unsafe {
+    let copied = unsafe {
         (*record.header()).code = code;
         (&raw mut (*pointer).head.args).write(arguments);
         let to = (&raw mut (*pointer).sops).cast();
-        let copied = bpf_probe_read_user(to, count * size_of::<Sembuf>() as u32, arguments[1] as *const _) == 0;
+        bpf_probe_read_user(to, count * size_of::<Sembuf>() as u32, arguments[1] as *const _) == 0
+    };
+    // SAFETY: as above.
+    unsafe {
         (&raw mut (*pointer).head.valid).write(if copied { count } else { 0 });
         (&raw mut (*pointer).head.padding).write(0);
     }
     record.submit();
+    if !copied {
+        // SAFETY: `c` is this CPU's counters.
+        cpu.count(|c| unsafe { &raw mut (*c).copy_faults });
+    }
 }
 
 /// An end without a beginning: the call began before the probes, or seccomp denied it.

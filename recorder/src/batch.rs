@@ -267,7 +267,7 @@ pub fn losses(frame: &Frame, column: &str, rows: &[Loss]) -> Option<ArrayRef> {
     match column {
         "from_ns" => int64(rows, |l| Some(frame.epoch(l.from_ns))),
         "to_ns" => int64(rows, |l| Some(frame.epoch(l.to_ns))),
-        "source" => name(rows, |l| Some(l.source)),
+        "source" => name(rows, |l| Some(l.source.name)),
         "cpu" => int32(rows, |l| l.cpu.map(i32::from)),
         "count" => int64(rows, |l| l.count),
         _ => None,

@@ -2,9 +2,11 @@
 
 use crate::attach::{Counters, Slots};
 use crate::join::{Finished, Join, Loss};
+use crate::priority;
 use crate::ring::{Reader, boot_ns};
 use crate::writer::Progress;
 use crossbeam_channel::Sender;
+use ipc_schema::losses::{self, Source};
 use ipc_schema::wire::CpuCounters;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,26 +17,17 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How often the counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 
-/// A kind of loss that the probes count: its source, and whether calls were lost (or only what is known of them).
-struct Counted {
-    source: &'static str,
-    is_calls: bool,
-    value: fn(&CpuCounters) -> u64,
-}
+/// Reads one counter.
+type Count = fn(&CpuCounters) -> u64;
 
 /// What the probes count besides calls lost in a full ring, whose records tell the place.
-const COUNTED: &[Counted] = &[
-    Counted { source: "records", is_calls: false, value: |c| c.lost_others },
-    Counted { source: "x32", is_calls: true, value: |c| c.x32 },
-    Counted { source: "no_slot", is_calls: true, value: |c| c.no_slot },
-    Counted { source: "copy_fault", is_calls: false, value: |c| c.copy_faults },
-    Counted { source: "not_followed", is_calls: false, value: |c| c.not_followed },
+const COUNTED: &[(Source, Count)] = &[
+    (losses::RECORDS, |c| c.lost_others),
+    (losses::X32, |c| c.x32),
+    (losses::NO_SLOT, |c| c.no_slot),
+    (losses::COPY_FAULT, |c| c.copy_faults),
+    (losses::NOT_FOLLOWED, |c| c.not_followed),
 ];
-
-/// Whether the counts of a source are calls.
-pub fn counts_calls(source: &str) -> bool {
-    COUNTED.iter().find(|c| c.source == source).is_none_or(|c| c.is_calls)
-}
 
 /// What the whole capture came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +67,7 @@ impl Capture {
     /// Works until `stop` is set *and the probes are detached*, then takes what is left. Ends early if the writer is
     /// gone.
     pub fn run(mut self, rows: &Sender<Finished>, progress: &Progress, stop: &AtomicBool) -> Totals {
+        priority::raise();
         while !stop.load(Ordering::Acquire) {
             self.reader.wait(IDLE);
             let join = &mut self.join;
@@ -104,9 +98,9 @@ impl Capture {
         self.totals.calls += finished.calls.len() as i64;
         for loss in &finished.losses {
             let count = loss.count.unwrap_or(0);
-            if counts_calls(loss.source) {
+            if loss.source.counts_calls {
                 self.totals.lost_calls += count;
-            } else if loss.source == "records" {
+            } else if loss.source == losses::RECORDS {
                 self.totals.lost_records += count;
             }
         }
@@ -117,7 +111,7 @@ impl Capture {
 
     fn note_losses(&mut self) {
         for gap in std::mem::take(&mut self.reader.gaps) {
-            self.lost("ring_full", Some(gap.cpu), gap.from_ns, gap.to_ns, u64::from(gap.calls));
+            self.lost(losses::RING_FULL, Some(gap.cpu), gap.from_ns, gap.to_ns, u64::from(gap.calls));
         }
         if self.last_read.elapsed() >= COUNTERS_EVERY {
             self.note_counters();
@@ -128,9 +122,9 @@ impl Capture {
         let (now, now_ns) = (self.counters.read(), boot_ns());
         let before = std::mem::replace(&mut self.last_counters, now.clone());
         for (cpu, (now, before)) in now.iter().zip(&before).enumerate() {
-            for counted in COUNTED {
-                let count = (counted.value)(now) - (counted.value)(before);
-                self.lost(counted.source, Some(cpu as u16), self.last_read_ns, now_ns, count);
+            for (source, value) in COUNTED {
+                let count = value(now) - value(before);
+                self.lost(*source, Some(cpu as u16), self.last_read_ns, now_ns, count);
             }
         }
         (self.last_read, self.last_read_ns) = (Instant::now(), now_ns);
@@ -144,16 +138,16 @@ impl Capture {
         for (cpu, counted) in counters.iter().enumerate() {
             let delivered = self.reader.delivered[cpu];
             if let Some(gap) = delivered.last_gap(cpu as u16, counted.lost_calls, now_ns) {
-                self.lost("ring_full", Some(gap.cpu), gap.from_ns, gap.to_ns, u64::from(gap.calls));
+                self.lost(losses::RING_FULL, Some(gap.cpu), gap.from_ns, gap.to_ns, u64::from(gap.calls));
             }
             let explained = delivered.records + counted.lost_calls + counted.lost_others;
             let unexplained = counted.seq.saturating_sub(explained);
-            self.lost("unexplained", Some(cpu as u16), 0, now_ns, unexplained);
+            self.lost(losses::UNEXPLAINED, Some(cpu as u16), 0, now_ns, unexplained);
         }
-        self.lost("malformed", None, 0, now_ns, self.join.malformed);
+        self.lost(losses::MALFORMED, None, 0, now_ns, self.join.malformed);
     }
 
-    fn lost(&mut self, source: &'static str, cpu: Option<u16>, from_ns: u64, to_ns: u64, count: u64) {
+    fn lost(&mut self, source: Source, cpu: Option<u16>, from_ns: u64, to_ns: u64, count: u64) {
         if count > 0 {
             // 0: since the beginning
             let from_ns = from_ns.max(self.start_ns.min(to_ns));

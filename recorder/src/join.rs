@@ -5,6 +5,7 @@ use crate::decode::{self, Record};
 use crate::tasks::{Execution, Process, Tasks, Thread};
 use ipc_schema::catalogue::{Abi, by_code};
 use ipc_schema::flags;
+use ipc_schema::losses::{self, Source};
 use ipc_schema::wire::{Header, Sembuf, flag, slot};
 
 /// Something that was lost, and when; CLOCK_BOOTTIME nanoseconds.
@@ -14,8 +15,8 @@ pub struct Loss {
     pub from_ns: u64,
     /// After it.
     pub to_ns: u64,
-    /// The value of the column `source`.
-    pub source: &'static str,
+    /// How.
+    pub source: Source,
     /// Of which CPU.
     pub cpu: Option<u16>,
     /// How many; `None`: unknown.
@@ -121,7 +122,13 @@ impl Join {
         let thread = self.tasks.thread(header);
         let Some(mut call) = thread.open.take().filter(|c| c.entry.code == header.code) else {
             let (from_ns, to_ns) = (header.time_ns, header.time_ns);
-            self.losses.push(Loss { from_ns, to_ns, source: "no_partner", cpu: Some(header.cpu), count: Some(1) });
+            self.losses.push(Loss {
+                from_ns,
+                to_ns,
+                source: losses::NO_PARTNER,
+                cpu: Some(header.cpu),
+                count: Some(1),
+            });
             return;
         };
         call.ret = Some(ret);
@@ -308,6 +315,6 @@ mod tests {
     fn an_exit_without_partner_is_a_loss() {
         let mut join = Join::new(0);
         feed(&mut join, &exit(25, 0));
-        assert_eq!(join.finished().losses[0].source, "no_partner");
+        assert_eq!(join.finished().losses[0].source, losses::NO_PARTNER);
     }
 }

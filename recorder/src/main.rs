@@ -14,6 +14,7 @@ mod doctor;
 mod events;
 mod join;
 mod plan;
+mod priority;
 mod record;
 mod ring;
 mod session;

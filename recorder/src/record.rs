@@ -6,6 +6,7 @@ use crate::batch::Frame;
 use crate::capture::{Capture, Totals};
 use crate::cli::{self, Attach, Record};
 use crate::command;
+use crate::priority;
 use crate::ring::Reader;
 use crate::session;
 use crate::sink::{self, Sink};
@@ -299,6 +300,7 @@ impl Running {
         let panicked = |_| Failure::error("a thread of the recorder panicked; please report this");
         let totals = self.capture.join().map_err(panicked)?;
         let writer = self.writer.join().map_err(panicked)??;
+        session.missing.extend(priority::missing());
         session.calls = totals.calls;
         session.lost_calls = totals.lost_calls;
         session.lost_records = totals.lost_records;

@@ -76,12 +76,8 @@ pub struct Execution {
 /// Every process and thread that lives, and the rows of those that ended.
 #[derive(Default)]
 pub struct Tasks {
-    processes: FxHashMap<u32, Process>,
+    roster: Roster,
     threads: FxHashMap<u32, Thread>,
-    /// Creators of children that are known by thread id only (kernels without BTF).
-    creators: FxHashMap<u32, (i64, i64)>,
-    last_process_id: i64,
-    last_thread_id: i64,
     /// Processes that ended since they were last taken.
     pub ended_processes: Vec<Process>,
     /// Threads that ended since they were last taken.
@@ -99,22 +95,22 @@ fn differ(a: Option<u64>, b: Option<u64>) -> bool {
     matches!((a, b), (Some(a), Some(b)) if a != b)
 }
 
-impl Tasks {
-    /// The thread of a record; seen for the first time, it gets an id.
-    pub fn thread(&mut self, header: &Header) -> &mut Thread {
-        if !self.threads.contains_key(&header.tid) {
-            let start = None;
-            self.add_thread(header.tid, header.pid, start, None);
-        }
-        // Just added if it was not there.
-        self.threads.entry(header.tid).or_insert_with(|| unreachable!("added above"))
-    }
+/// The processes that live, and the ids given so far.
+#[derive(Default)]
+struct Roster {
+    processes: FxHashMap<u32, Process>,
+    /// Creators of children that are known by thread id only (kernels without BTF).
+    creators: FxHashMap<u32, (i64, i64)>,
+    last_process_id: i64,
+    last_thread_id: i64,
+}
 
-    fn add_thread(&mut self, tid: u32, pid: u32, start_ns: Option<u64>, parent_thread_id: Option<i64>) {
+impl Roster {
+    fn new_thread(&mut self, tid: u32, pid: u32, start_ns: Option<u64>, parent_thread_id: Option<i64>) -> Thread {
         let process_id = self.process(pid).process_id;
         self.last_thread_id += 1;
         let parent_thread_id = parent_thread_id.or_else(|| self.creators.remove(&tid).map(|c| c.1));
-        let thread = Thread {
+        Thread {
             thread_id: self.last_thread_id,
             process_id,
             pid,
@@ -126,9 +122,6 @@ impl Tasks {
             has_entered: false,
             open: None,
             dying: None,
-        };
-        if let Some(old) = self.threads.insert(tid, thread) {
-            self.ended_threads.push(old);
         }
     }
 
@@ -144,18 +137,34 @@ impl Tasks {
         self.last_process_id = self.last_process_id.max(process.process_id);
         process
     }
+}
+
+impl Tasks {
+    /// The thread of a record; seen for the first time, it gets an id.
+    pub fn thread(&mut self, header: &Header) -> &mut Thread {
+        let roster = &mut self.roster;
+        self.threads.entry(header.tid).or_insert_with(|| roster.new_thread(header.tid, header.pid, None, None))
+    }
+
+    /// Another thread has this id from now on.
+    fn put_thread(&mut self, thread: Thread) {
+        if let Some(old) = self.threads.insert(thread.tid, thread) {
+            self.ended_threads.push(old);
+        }
+    }
 
     /// A thread said who it is.
     pub fn context(&mut self, header: &Header, context: &Context) {
         let process_start = known(context.process_start_ns);
-        if self.processes.get(&header.pid).is_some_and(|p| differ(p.start_ns, process_start)) {
+        if self.roster.processes.get(&header.pid).is_some_and(|p| differ(p.start_ns, process_start)) {
             self.end_process(header.pid, None, None);
         }
         self.describe_process(header, context, process_start);
         let start = known(context.thread_start_ns);
         let is_other = |t: &Thread| differ(t.start_ns, start) || t.pid != header.pid;
         if self.threads.get(&header.tid).is_none_or(is_other) {
-            self.add_thread(header.tid, header.pid, start, None);
+            let thread = self.roster.new_thread(header.tid, header.pid, start, None);
+            self.put_thread(thread);
         }
         let thread = self.thread(header);
         thread.start_ns = thread.start_ns.or(start);
@@ -168,10 +177,10 @@ impl Tasks {
     }
 
     fn describe_process(&mut self, header: &Header, context: &Context, start: Option<u64>) {
-        let is_new = self.processes.get(&header.pid).is_none_or(|p| p.uid.is_none());
+        let is_new = self.roster.processes.get(&header.pid).is_none_or(|p| p.uid.is_none());
         let status = is_new.then(|| procfs::Status::of(header.pid));
-        let parent = status.as_ref().and_then(|s| self.processes.get(&s.parent_pid?)).map(|p| p.process_id);
-        let process = self.process(header.pid);
+        let parent = status.as_ref().and_then(|s| self.roster.processes.get(&s.parent_pid?)).map(|p| p.process_id);
+        let process = self.roster.process(header.pid);
         process.start_ns = process.start_ns.or(start);
         process.uid = Some(context.uid);
         process.ipc_ns = (context.ipc_ns != 0).then_some(context.ipc_ns).or(process.ipc_ns);
@@ -191,20 +200,20 @@ impl Tasks {
         let parent = self.thread(header);
         let (process_id, thread_id) = (parent.process_id, parent.thread_id);
         if fork.child_pid == 0 {
-            self.creators.insert(fork.child_tid, (process_id, thread_id));
+            self.roster.creators.insert(fork.child_tid, (process_id, thread_id));
             return;
         }
         if fork.child_pid != header.pid {
             self.end_process(fork.child_pid, None, None);
-            let process = self.process(fork.child_pid);
+            let process = self.roster.process(fork.child_pid);
             process.parent_process_id = Some(process_id);
             process.start_ns = known(fork.child_start_ns);
             process.comm = Some(fork.comm);
         }
-        self.add_thread(fork.child_tid, fork.child_pid, known(fork.child_start_ns), Some(thread_id));
-        if let Some(thread) = self.threads.get_mut(&fork.child_tid) {
-            thread.identity.comm = fork.comm;
-        }
+        let start_ns = known(fork.child_start_ns);
+        let mut child = self.roster.new_thread(fork.child_tid, fork.child_pid, start_ns, Some(thread_id));
+        child.identity.comm = fork.comm;
+        self.put_thread(child);
     }
 
     /// A process replaced its program; the thread that did it is the leader now.
@@ -213,12 +222,10 @@ impl Tasks {
             && let Some(mut thread) = self.threads.remove(&exec.old_tid)
         {
             thread.tid = header.tid;
-            if let Some(old) = self.threads.insert(header.tid, thread) {
-                self.ended_threads.push(old);
-            }
+            self.put_thread(thread);
         }
         let exe = procfs::exe(header.pid);
-        let process = self.process(header.pid);
+        let process = self.roster.process(header.pid);
         process.comm = Some(exec.comm);
         process.exe = exe.clone().or(process.exe.take());
         let process_id = process.process_id;
@@ -242,7 +249,7 @@ impl Tasks {
     }
 
     fn end_process(&mut self, pid: u32, exit_ns: Option<u64>, exit_code: Option<i32>) {
-        if let Some(mut process) = self.processes.remove(&pid) {
+        if let Some(mut process) = self.roster.processes.remove(&pid) {
             process.exit_ns = exit_ns;
             process.exit_code = exit_code;
             self.ended_processes.push(process);
@@ -251,7 +258,7 @@ impl Tasks {
 
     /// The recording is over: every thread that lives, for its open call; then all are ended.
     pub fn finish(&mut self) -> Vec<Thread> {
-        self.ended_processes.extend(self.processes.drain().map(|(_, p)| p));
+        self.ended_processes.extend(self.roster.processes.drain().map(|(_, p)| p));
         self.threads.drain().map(|(_, t)| t).collect()
     }
 }

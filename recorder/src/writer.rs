@@ -3,6 +3,7 @@
 use crate::batch::{self, Frame};
 use crate::call::Call;
 use crate::join::Finished;
+use crate::priority;
 use crate::sink::{Error, Sink};
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -49,6 +50,7 @@ impl Writer {
     /// # Errors
     /// The disk refuses.
     pub fn run(mut self, rows: &Receiver<Finished>, progress: &Progress) -> Result<Writer, Error> {
+        priority::raise();
         while let Ok(finished) = rows.recv() {
             self.take(finished)?;
             progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);

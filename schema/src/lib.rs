@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 pub mod flags;
+pub mod losses;
 #[cfg(feature = "arrow")]
 pub mod manifest;
 pub mod tables;

@@ -369,9 +369,9 @@ table!(
     "One row per place in time where something was lost." {
     [from_ns Instant "before it"]
     [to_ns Instant "after it"]
-    [source Text "ring_full, x32, copy_fault, no_slot, not_followed, filter_race, records…"]
+    [source Text "how; see the sources below"]
     [cpu Int32 ? "NULL: not of one CPU"]
-    [count Int64 ? "calls lost (for the source records: records); NULL: unknown"]
+    [count Int64 ? "how many; NULL: unknown"]
     }
 );
 

@@ -212,7 +212,7 @@ pub struct CpuCounters {
     pub lost_others: u64,
     /// x32 calls of the catalogue, which are not captured.
     pub x32: u64,
-    /// Calls whose user memory could not be copied, neither at entry nor at exit.
+    /// Calls that the kernel did not fail with EFAULT, but whose user memory could be copied neither at entry nor at exit.
     pub copy_faults: u64,
     /// Calls lost because the thread id has no slot.
     pub no_slot: u64,

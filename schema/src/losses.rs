@@ -1,0 +1,39 @@
+//! The sources of losses: the values of the column `losses.source`.
+
+/// One way in which something can be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The value of the column.
+    pub name: &'static str,
+    /// Whether `count` counts calls that are missing from `calls`; else it counts details of calls that are there.
+    pub counts_calls: bool,
+    /// What happened.
+    pub doc: &'static str,
+}
+
+macro_rules! sources {
+    ($($constant:ident $name:literal $counts_calls:literal $doc:literal;)*) => {
+        $(#[doc = $doc] pub const $constant: Source = Source { name: $name, counts_calls: $counts_calls, doc: $doc };)*
+
+        /// Every source.
+        pub const SOURCES: &[Source] = &[$($constant),*];
+    };
+}
+
+sources! {
+//  constant     name           calls  what happened
+    RING_FULL    "ring_full"    true   "a CPU's ring had no room: the recorder could not keep up";
+    X32          "x32"          true   "calls of the x32 ABI are not captured";
+    NO_SLOT      "no_slot"      true   "the thread id was beyond the largest that has a slot";
+    NO_PARTNER   "no_partner"   true   "an exit arrived without its entry";
+    UNEXPLAINED  "unexplained"  true   "record numbers are missing that no counter explains";
+    MALFORMED    "malformed"    true   "a record was not what its kind says";
+    RECORDS      "records"      false  "context, fork, exec or exit records found no room: names and lives are incomplete";
+    COPY_FAULT   "copy_fault"   false  "user memory that the kernel had read could not be copied: details are NULL";
+    NOT_FOLLOWED "not_followed" false  "processes could not be followed, and their calls were not counted";
+}
+
+/// The source with this name.
+pub fn by_name(name: &str) -> Option<&'static Source> {
+    SOURCES.iter().find(|s| s.name == name)
+}
