@@ -52,6 +52,8 @@ pub struct Capture {
     last_read: Instant,
     last_read_ns: u64,
     start_ns: u64,
+    /// Descendants were asked for and cannot be followed.
+    cannot_follow: bool,
     totals: Totals,
 }
 
@@ -61,7 +63,24 @@ impl Capture {
         let last_counters = vec![CpuCounters::default(); reader.delivered.len()];
         let join = Join::new(start_ns);
         let (last_read, totals) = (Instant::now(), Totals::default());
-        Capture { reader, join, counters, slots, last_counters, last_read, last_read_ns: start_ns, start_ns, totals }
+        Capture {
+            reader,
+            join,
+            counters,
+            slots,
+            last_counters,
+            last_read,
+            last_read_ns: start_ns,
+            start_ns,
+            cannot_follow: false,
+            totals,
+        }
+    }
+
+    /// Descendants were asked for, but this kernel does not let them be followed: what they do is lost, nobody knows how
+    /// much.
+    pub fn cannot_follow(&mut self) {
+        self.cannot_follow = true;
     }
 
     /// Works until `stop` is set *and the probes are detached*, then takes what is left. Ends early if the writer is
@@ -86,6 +105,10 @@ impl Capture {
         self.reader.finish(|bytes| join.take(bytes));
         self.note_losses();
         self.note_last_losses();
+        if self.cannot_follow {
+            let (from_ns, to_ns) = (self.start_ns, self.last_read_ns);
+            self.join.lost(Loss { from_ns, to_ns, source: losses::NOT_FOLLOWED, cpu: None, count: None });
+        }
         let slots = &self.slots;
         let finished = self.join.finish(|tid| slots.of(tid));
         self.totals.late_records = self.reader.late as i64;

@@ -22,7 +22,7 @@ pub fn run() -> Result<u8, Failure> {
     for (way, result) in ways.iter().zip(&results) {
         lines.push(match result {
             Ok(missing) if missing.is_empty() => format!("{:<14} available", way.name()),
-            Ok(missing) => format!("{:<14} available, without: {}", way.name(), missing.join("; ")),
+            Ok(missing) => format!("{:<14} available, but {}", way.name(), missing.join("; ")),
             Err(error) => format!("{:<14} not available: {error}", way.name()),
         });
     }
@@ -46,5 +46,10 @@ fn try_way(way: Way) -> Result<Vec<String>, attach::Error> {
         Request { way: Some(way), ring_bytes: 65536, entries: attach::entries_of(OPERATIONS), filter: Filter::Pids };
     let mut probes = Probes::attach(&request)?;
     probes.links.detach();
-    Ok(probes.missing.iter().filter(|m| m.feature.starts_with("sched")).map(|m| m.remedy.clone()).collect())
+    Ok(probes
+        .missing
+        .iter()
+        .filter(|m| m.feature.starts_with("sched"))
+        .map(|m| m.remedy.trim_start_matches("without it ").to_owned())
+        .collect())
 }

@@ -173,7 +173,10 @@ struct Running {
 impl Prepared {
     fn record(self, options: &Record) -> Result<u8, Failure> {
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
-        let capture = Capture::new(Reader::new(rings)?, counters, slots, self.start_ns);
+        let mut capture = Capture::new(Reader::new(rings)?, counters, slots, self.start_ns);
+        if self.session.filters.follow && self.session.missing.iter().any(|m| m.feature == "sched_process_fork") {
+            capture.cannot_follow();
+        }
         let running = Running::start(capture, Writer::new(self.sink, self.frame))?;
         let command_pid = self.child.as_ref().map(Child::id);
         let watching = self.child.is_some();

@@ -231,7 +231,8 @@ impl Sink {
             self.close_part(index)?;
         }
         self.manifest.complete = true;
-        self.write_manifest()
+        self.write_manifest()?;
+        give_to_caller(&self.directory)
     }
 
     fn write_manifest(&self) -> Result<(), Error> {
@@ -245,6 +246,24 @@ impl Sink {
         fs::rename(&hidden, self.directory.join(manifest::FILE_NAME)).map_err(write_error(&hidden))?;
         sync_directory(&self.directory)
     }
+}
+
+/// Under sudo the trace belongs to the user who called it.
+fn give_to_caller(directory: &Path) -> Result<(), Error> {
+    let id = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (id("SUDO_UID"), id("SUDO_GID")) {
+        (Some(user), Some(group)) if rustix::process::geteuid().is_root() => give(directory, user, group),
+        _ => Ok(()),
+    }
+}
+
+fn give(path: &Path, user: u32, group: u32) -> Result<(), Error> {
+    if fs::symlink_metadata(path).map_err(write_error(path))?.is_dir() {
+        for entry in fs::read_dir(path).map_err(write_error(path))? {
+            give(&entry.map_err(write_error(path))?.path(), user, group)?;
+        }
+    }
+    std::os::unix::fs::lchown(path, Some(user), Some(group)).map_err(write_error(path))
 }
 
 fn sync_directory(path: &Path) -> Result<(), Error> {
