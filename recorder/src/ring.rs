@@ -71,6 +71,8 @@ pub struct Reader {
     rings: Vec<RingBuf<MapData>>,
     epoll: OwnedFd,
     bytes: Vec<u8>,
+    /// Where the records that stay are moved to; kept, so that its memory is.
+    spare: Vec<u8>,
     places: Vec<Place>,
     /// What each CPU has delivered.
     pub delivered: Vec<Delivered>,
@@ -104,6 +106,7 @@ impl Reader {
             rings,
             epoll,
             bytes: Vec::new(),
+            spare: Vec::new(),
             places: Vec::new(),
             delivered,
             gaps: Vec::new(),
@@ -198,14 +201,14 @@ impl Reader {
         if due == 0 {
             return;
         }
-        let mut bytes = Vec::with_capacity(self.bytes.capacity());
         self.places.drain(..due);
         for place in &mut self.places {
-            let from = bytes.len();
-            bytes.extend_from_slice(&self.bytes[place.from..place.from + place.length]);
+            let from = self.spare.len();
+            self.spare.extend_from_slice(&self.bytes[place.from..place.from + place.length]);
             place.from = from;
         }
-        self.bytes = bytes;
+        std::mem::swap(&mut self.bytes, &mut self.spare);
+        self.spare.clear();
     }
 }
 
