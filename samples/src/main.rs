@@ -1,2 +1,207 @@
-//! Placeholder.
-fn main() {}
+//! `ipc-workload SCENARIO`: IPC calls of exactly known counts.
+//!
+//! The last line on stdout is one JSON object: `scenario`, `performed` (calls by operation), `errors` (failed calls by
+//! operation and errno), `pids`, and what the scenario adds. The counts hold the calls of the scenario alone: the C
+//! library makes signal calls of its own when a program starts, forks or creates a thread, and those are in no count and
+//! no log. With `--log DIR` every thread writes `DIR/PID-TID.jsonl`, one line per call, with clock readings around it.
+//!
+//! Nothing here can hang: every process carries an alarm (`--timeout`) and dies with its parent. Objects are removed
+//! even when the program is killed: a guard process that makes no call as long as all goes well sees to it.
+
+mod call;
+mod clock;
+mod context;
+mod families;
+mod guard;
+mod log;
+mod process;
+mod scenarios;
+mod totals;
+
+use clap::{Args, Parser, Subcommand};
+use context::Context;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What went wrong, in one line.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(text: impl Into<String>) -> Failure {
+        Failure(text.into())
+    }
+
+    /// The last error of the C library, with what was tried.
+    pub(crate) fn last(what: &str) -> Failure {
+        Failure(format!("{what}: {}", std::io::Error::last_os_error()))
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+#[derive(Parser)]
+#[command(name = "ipc-workload", version, about = "IPC calls of exactly known counts")]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Options of every scenario.
+#[derive(Args, Clone)]
+struct Common {
+    /// Write each thread's calls to DIR/PID-TID.jsonl
+    #[arg(long, value_name = "DIR", global = true)]
+    log: Option<PathBuf>,
+    /// Kill every process of the program after this time
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = parse_time, global = true)]
+    timeout: Duration,
+    /// Create DIR/start.waiting and make no call before DIR/start.go exists
+    #[arg(long, value_name = "DIR", global = true)]
+    gate: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Two processes hand a token over two semaphores, COUNT times there and back
+    PingPong {
+        /// Rounds; each process makes two semaphore calls in each
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+        /// The kernel entry point of the calls
+        #[arg(long, value_enum, default_value_t = call::SemWay::Libc)]
+        entry: call::SemWay,
+    },
+    /// Processes that add to and take from their own semaphore as fast as they can
+    Storm {
+        /// How many processes
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+        processes: u16,
+        /// Calls of each process: one number for each burst. With --gate, burst K (from 1) waits for DIR/burst-K.go
+        /// and each process ends it with DIR/burst-K-PROCESS.done
+        #[arg(long, default_value = "100000", value_delimiter = ',', value_name = "COUNT,…")]
+        count: Vec<u64>,
+        /// Keep process I on the I-th CPU that the program may use, in turn
+        #[arg(long)]
+        pin: bool,
+    },
+    /// Threads that contend for one semaphore
+    Waiters {
+        /// Critical sections of each thread
+        #[arg(long, default_value_t = 500)]
+        count: u64,
+        /// How many threads
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        threads: u16,
+        /// How long a critical section lasts
+        #[arg(long, default_value = "1ms", value_parser = parse_time)]
+        hold: Duration,
+    },
+    /// Calls that fail, each with a known errno
+    Failures {
+        /// How often each
+        #[arg(long, default_value_t = 1)]
+        count: u64,
+    },
+    /// Processes killed by SIGKILL while they wait in semop
+    Killed {
+        /// How many, one after the other
+        #[arg(long, default_value_t = 1)]
+        count: u64,
+    },
+    /// A process that waits in semop until SIGTERM, SIGINT or the time is over
+    Open {
+        /// How long at most
+        #[arg(long, default_value = "60s", value_parser = parse_time)]
+        hold: Duration,
+    },
+    /// A little of every family
+    Families {
+        /// How often
+        #[arg(long, default_value_t = 1)]
+        count: u64,
+    },
+    /// One thread's calls between clock readings (with --log)
+    Bracketed {
+        /// Calls
+        #[arg(long, default_value_t = 100_000)]
+        count: u64,
+    },
+    /// A loop of a system call that is no IPC
+    Bystander {
+        /// Calls
+        #[arg(long, default_value_t = 1_000_000)]
+        count: u64,
+    },
+    /// Threads, each with calls that no other thread makes
+    Threads {
+        /// Rounds of each thread
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+        /// How many threads
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+        threads: u16,
+    },
+    /// i386 calls that share a number with an IPC call of x86-64, and are none
+    Int80 {
+        /// Calls
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+    },
+}
+
+/// Parses `200us`, `5ms`, `2s`, `1m`.
+fn parse_time(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || format!("'{text}' is no time; write for example 200us, 5ms, 2s or 1m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    Ok(match &text[digits..] {
+        "ns" => Duration::from_nanos(number),
+        "us" => Duration::from_micros(number),
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        _ => return Err(wrong()),
+    })
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let Common { log, timeout, gate } = cli.common;
+    let mut context = Context::new(log, timeout, gate)?;
+    context.wait_at_gate("start")?;
+    match cli.scenario {
+        Scenario::PingPong { count, entry } => scenarios::ping_pong::run(&mut context, count, entry),
+        Scenario::Storm { processes, count, pin } => {
+            scenarios::storm::run(&mut context, &scenarios::storm::Storm { processes, count, pin })
+        }
+        Scenario::Waiters { count, threads, hold } => scenarios::waiters::run(&mut context, count, threads, hold),
+        Scenario::Failures { count } => scenarios::failures::run(&mut context, count),
+        Scenario::Killed { count } => scenarios::killed::run(&mut context, count),
+        Scenario::Open { hold } => scenarios::open::run(&mut context, hold),
+        Scenario::Families { count } => scenarios::families::run(&mut context, count),
+        Scenario::Bracketed { count } => scenarios::bracketed::run(&mut context, count),
+        Scenario::Bystander { count } => scenarios::bystander::run(&mut context, count),
+        Scenario::Threads { count, threads } => scenarios::threads::run(&mut context, count, threads),
+        Scenario::Int80 { count } => scenarios::int80::run(&mut context, count),
+    }?;
+    context.finish()
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ipc-workload: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

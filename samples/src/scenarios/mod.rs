@@ -1,0 +1,36 @@
+//! One file per scenario; each says its exact counts.
+
+pub(crate) mod bracketed;
+pub(crate) mod bystander;
+pub(crate) mod failures;
+pub(crate) mod families;
+pub(crate) mod int80;
+pub(crate) mod killed;
+pub(crate) mod open;
+pub(crate) mod ping_pong;
+pub(crate) mod storm;
+pub(crate) mod threads;
+pub(crate) mod waiters;
+
+use crate::Result;
+use crate::call::{Caller, SemArgument, id, succeed};
+use crate::context::Context;
+use crate::guard::Kind;
+
+/// Makes a private set of `count` semaphores: 1 semget.
+fn make_set(context: &Context, caller: &mut Caller, count: u16) -> Result<i32> {
+    let set = id("semget", caller.semget(libc::IPC_PRIVATE, count.into(), libc::IPC_CREAT | 0o600))?;
+    context.guard.add(Kind::Sem, set)?;
+    Ok(set)
+}
+
+/// Gives one semaphore a value: 1 semctl.
+fn set_value(caller: &mut Caller, set: i32, number: u16, value: i32) -> Result<()> {
+    let outcome = caller.semctl(set, number.into(), libc::SETVAL, SemArgument::Value(value));
+    succeed("semctl SETVAL", outcome).map(drop)
+}
+
+/// Removes a set: 1 semctl.
+fn remove_set(caller: &mut Caller, set: i32) -> Result<()> {
+    succeed("semctl IPC_RMID", caller.sem_remove(set)).map(drop)
+}

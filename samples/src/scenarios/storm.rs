@@ -1,0 +1,72 @@
+//! Processes that work on their own semaphore as fast as they can; nobody waits.
+//!
+//! Exact counts for P processes and bursts of COUNT calls: 1 semget, 1 semctl (IPC_RMID), P × the sum of COUNT semtimedop
+//! (the C library's `semop()`), alternately +1 and −1. Nothing fails. The result's `calls` is how many semtimedop,
+//! `elapsed_ns` the time of the slowest process for its loops alone.
+
+use super::{make_set, remove_set};
+use crate::call::{sop, succeed};
+use crate::context::Context;
+use crate::{Failure, Result, process};
+use std::time::{Duration, Instant};
+
+/// The options.
+pub(crate) struct Storm {
+    pub(crate) processes: u16,
+    pub(crate) count: Vec<u64>,
+    pub(crate) pin: bool,
+}
+
+fn work(context: &Context, storm: &Storm, set: i32, own: u16) -> Result<()> {
+    if storm.pin {
+        pin(own.into())?;
+    }
+    let mut caller = context.caller(storm.count.iter().sum());
+    let sops = [[sop(own, 1, 0)], [sop(own, -1, 0)]];
+    let mut elapsed = Duration::ZERO;
+    for (burst, count) in (1..).zip(&storm.count) {
+        context.wait_at_gate(&format!("burst-{burst}"))?;
+        let started = Instant::now();
+        for call in 0..*count {
+            succeed("semop", caller.semop(set, &sops[(call % 2) as usize]))?;
+        }
+        elapsed += started.elapsed();
+        context.note_at_gate(&format!("burst-{burst}-{own}.done"))?;
+    }
+    context.totals.add_loop(elapsed);
+    caller.finish()
+}
+
+/// Keeps the process on one of the CPUs that it may use: the `which`-th, in turn.
+fn pin(which: usize) -> Result<()> {
+    // SAFETY: a zeroed cpu_set_t is the empty set; the calls get its size and a valid pointer to it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) != 0 {
+            return Err(Failure::last("cannot read the CPU affinity"));
+        }
+        let allowed: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &set)).collect();
+        libc::CPU_ZERO(&mut set);
+        libc::CPU_SET(allowed[which % allowed.len()], &mut set);
+        if libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) != 0 {
+            return Err(Failure::last("cannot set the CPU affinity"));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn run(context: &mut Context, storm: &Storm) -> Result<()> {
+    context.name("storm");
+    let mut caller = context.caller(2);
+    let set = make_set(context, &mut caller, storm.processes)?;
+    let mut workers = Vec::new();
+    for own in 0..storm.processes {
+        workers.push(process::fork(context, |context| work(context, storm, set, own))?);
+    }
+    let worked = process::wait_all(&workers);
+    remove_set(&mut caller, set)?;
+    worked?;
+    context.put("calls", u64::from(storm.processes) * storm.count.iter().sum::<u64>());
+    context.put("elapsed_ns", context.totals.longest_loop_ns());
+    caller.finish()
+}

@@ -1,0 +1,80 @@
+//! `docs/format.md`, generated from the declarations of the tables.
+
+use ipc_schema::tables::{Column, Encoding, Kind, TABLES, Table, twin};
+use ipc_schema::version::FormatVersion;
+use std::fmt::Write;
+
+const HEAD: &str = "\
+# The trace format
+
+<!-- Generated from schema/src/tables.rs. To change it: UPDATE=1 cargo test -p ipc-tests --test static -->
+
+A trace is a directory: `trace.json` and one folder per table with `part-00000.parquet`, `part-00001.parquet`…
+
+- `trace.json` holds `format_version`, `trace_id`, `complete` (false while recording, and for ever when the recording was \
+cut short), `session` (what the table `session` holds) and `parts`: of each file its table, path, rows, bytes and \
+`checksum`, which is `xxh3_128:` and the 32 hexadecimal digits that `xxh128sum` prints. Read its version first.
+- A file named `*.parquet` is always whole. A table without rows has one file with none.
+- Every table begins with `trace_id`: all other ids are unique in one trace only.
+- An instant is two columns: `*_ns`, nanoseconds since 1970-01-01 UTC, and its twin `*_time` (or `time`), the same in \
+microseconds with a time zone, for people and for readers without nanoseconds. Instants are readings of the boot clock \
+plus one offset fixed at the start, so steps of the wall clock never reorder them.
+- Durations are nanoseconds. All integers are signed. NULL means absent or unknown, never a special number.
+- Files are Parquet with zstd; text is plain UTF-8 behind dictionary pages. Nothing needs a special reader:
+
+```sql
+SELECT syscall, count(*), quantile_cont(duration_ns, 0.99) FROM 'TRACE/calls/*.parquet' GROUP BY ALL;
+```
+";
+
+/// The whole page.
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    // Writing to a String cannot fail.
+    let _ = write!(page, "\nThis page describes version {}.\n\n", FormatVersion::CURRENT);
+    page.push_str("| table | a row is |\n|---|---|\n");
+    for table in TABLES {
+        let _ = writeln!(page, "| [{0}](#{0}) | {1} |", table.name, sentence(table));
+    }
+    for table in TABLES {
+        write_table(&mut page, table);
+    }
+    page
+}
+
+/// `One row per call, …` without its end.
+fn sentence(table: &Table) -> &str {
+    table.doc.trim_end_matches('.')
+}
+
+fn write_table(page: &mut String, table: &Table) {
+    let _ = write!(page, "\n## {}\n\n{}", table.name, table.doc);
+    if let Some(column) = table.sorted_by {
+        let _ = write!(page, " Within a file the rows rise in `{column}`, NULLs last.");
+    }
+    page.push_str("\n\n| column | type | NULL | encoding | meaning |\n|---|---|---|---|---|\n");
+    for column in table.columns {
+        write_column(page, column);
+    }
+}
+
+fn write_column(page: &mut String, column: &Column) {
+    let (name, doc) = (column.name, column.doc.replace('|', "\\|"));
+    let null = if column.nullable { "yes" } else { "" };
+    let encoding = match column.encoding {
+        Encoding::Dictionary => "dictionary",
+        Encoding::Delta => "delta",
+    };
+    let kind = match column.kind {
+        Kind::Int64 => "Int64",
+        Kind::Int32 => "Int32",
+        Kind::Boolean => "Boolean",
+        Kind::Text => "text",
+        Kind::Instant => "Int64, ns",
+        Kind::Int32List => "list of Int32",
+    };
+    let _ = writeln!(page, "| {name} | {kind} | {null} | {encoding} | {doc} |");
+    if column.kind == Kind::Instant {
+        let _ = writeln!(page, "| {} | Timestamp(µs, UTC) | {null} | {encoding} | the same |", twin(name));
+    }
+}

@@ -1,0 +1,54 @@
+//! Where the programs under test are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder of the programs: `IPC_BIN_DIR`, else the build folder that the test program lies in.
+fn folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("IPC_BIN_DIR") {
+        return folder.into();
+    }
+    // target/PROFILE/deps/NAME-HASH
+    let test = std::env::current_exe().unwrap_or_default();
+    test.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default()
+}
+
+/// The path of a program.
+///
+/// # Errors
+/// Where it is looked for and how to get it, when it is not there.
+pub fn find(name: &str) -> Result<PathBuf, String> {
+    let path = folder().join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(format!("{} is not there: build it (cargo build --workspace) or set IPC_BIN_DIR", path.display()))
+}
+
+/// The path of a program.
+///
+/// # Panics
+/// When it is not there.
+pub fn path(name: &str) -> PathBuf {
+    find(name).unwrap()
+}
+
+/// `ipc-workload ARGUMENTS`.
+pub fn workload(arguments: &[&str]) -> Command {
+    let mut command = Command::new(path("ipc-workload"));
+    command.args(arguments);
+    command
+}
+
+/// `ipc-analyzer ARGUMENTS TRACE`.
+pub fn analyzer(arguments: &[&str], trace: &Path) -> Command {
+    let mut command = Command::new(path("ipc-analyzer"));
+    command.args(arguments).arg(trace);
+    command
+}
+
+/// A script of `tests/interop` under the Python of the oracles.
+pub fn script(mut python: Command, name: &str) -> Command {
+    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name));
+    python
+}
