@@ -1,5 +1,6 @@
 //! `docs/format.md`, generated from the declarations of the tables.
 
+use ipc_schema::losses::SOURCES;
 use ipc_schema::tables::{Column, Encoding, Kind, TABLES, Table, twin};
 use ipc_schema::version::FormatVersion;
 use std::fmt::Write;
@@ -39,7 +40,19 @@ pub fn page() -> String {
     for table in TABLES {
         write_table(&mut page, table);
     }
+    write_sources(&mut page);
     page
+}
+
+fn write_sources(page: &mut String) {
+    page.push_str(
+        "\n## Sources of losses\n\nRows of `calls` + the counts of the sources that count calls = calls performed.\n\n",
+    );
+    page.push_str("| source | count is of | what happened |\n|---|---|---|\n");
+    for source in SOURCES {
+        let of = if source.counts_calls { "calls" } else { "details" };
+        let _ = writeln!(page, "| {} | {of} | {} |", source.name, source.doc);
+    }
 }
 
 /// `One row per call, …` without its end.

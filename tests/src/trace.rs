@@ -93,7 +93,7 @@ impl Trace {
 impl Loss {
     /// Whether calls were lost, and not only what is known of them.
     pub fn is_calls(&self) -> bool {
-        !matches!(self.source.as_str(), "records" | "copy_fault" | "not_followed")
+        ipc_schema::losses::by_name(&self.source).is_some_and(|s| s.counts_calls)
     }
 }
 
