@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `ipc-analyzer`: see the library.
+
+fn main() -> std::process::ExitCode {
+    ipc_analyzer::main()
+}

@@ -1,0 +1,256 @@
+//! The command line.
+
+use crate::error::Error;
+use crate::filter::{Filter, Moment, ObjectPattern, Selection, parse_syscall};
+use crate::groups::Dimension;
+use crate::human::Zone;
+use crate::losses::Losses;
+use crate::marks;
+use crate::queries::{latency, show, summary, verify};
+use crate::render::{self, Format, Output};
+use crate::report::{Mark, Report, Severity, Table};
+use crate::session;
+use crate::trace::Trace;
+use clap::{Args, Parser, Subcommand};
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+/// Answers questions from IPC traces recorded by ipc-recorder: on any machine, without root.
+#[derive(Debug, Parser)]
+#[command(name = "ipc-analyzer", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer summary TRACE                          what happened, what failed, what was lost
+  ipc-analyzer latency TRACE --by syscall,comm        where the time goes
+  ipc-analyzer latency TRACE --by object --syscall %sem --since -10s
+  ipc-analyzer show TRACE --pid 1234 --limit 20       calls as strace prints them
+  ipc-analyzer latency TRACE --format json | jq '.rows[0]'
+  ipc-analyzer verify TRACE                           is the copy whole?
+
+Exit codes: 0 done, 1 error, 2 usage, 3 trace unreadable, damaged, or incomplete under --strict";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What was recorded and what happened: losses first, then operations, errors, processes
+    Summary(Common),
+    /// How long calls took: count, total, mean, percentiles, maximum; open calls as lower bounds
+    #[command(after_help = LATENCY_EXAMPLES)]
+    Latency {
+        /// What to group by, any combination
+        #[arg(long, value_delimiter = ',', default_value = "syscall", value_name = "KEY,...")]
+        by: Vec<Dimension>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// One line per call, in the order in which they ended
+    Show {
+        /// Print each line when its time has come, as it happened
+        #[arg(long)]
+        realtime: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Check that the files are whole and agree with each other
+    Verify(Common),
+}
+
+const LATENCY_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer latency TRACE                          by operation
+  ipc-analyzer latency TRACE --by object,syscall      which semaphore set, segment or queue
+  ipc-analyzer latency TRACE --by syscall,error       what failing calls cost
+  ipc-analyzer latency A B --by comm --format csv     several traces together";
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Directories written by `ipc-recorder record -o`
+    #[arg(required = true, value_name = "TRACE")]
+    traces: Vec<PathBuf>,
+
+    /// Only calls that end at or after this: RFC 3339, +5s after the start, -10m before the end
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = Moment::parse, help_heading = "Which calls")]
+    since: Option<Moment>,
+
+    /// Only calls that start before this: RFC 3339, +5s, -10m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = Moment::parse, help_heading = "Which calls")]
+    until: Option<Moment>,
+
+    /// Only calls of these processes
+    #[arg(long, value_name = "PID,...", value_delimiter = ',', help_heading = "Which calls")]
+    pid: Vec<i32>,
+
+    /// Only calls of threads with these names
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = "Which calls")]
+    comm: Vec<String>,
+
+    /// Only these operations: names, or families %sem %shm %msg %mq %sig
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = parse_syscall, help_heading = "Which calls")]
+    syscall: Vec<Operations>,
+
+    /// Only calls on these objects: sem:ID, shm:ID, msg:key=0x51, mq:/name, each with @IPC_NAMESPACE if needed
+    #[arg(long, value_name = "OBJECT,...", value_delimiter = ',', value_parser = ObjectPattern::parse, help_heading = "Which calls")]
+    object: Vec<ObjectPattern>,
+
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    format: Format,
+
+    /// At most so many rows of each table; 0: all
+    #[arg(long, value_name = "ROWS", help_heading = "Output")]
+    limit: Option<usize>,
+
+    /// The zone of times in text
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    tz: Zone,
+
+    /// Exit with 3 if anything was lost or the trace is incomplete
+    #[arg(long, help_heading = "Output")]
+    strict: bool,
+}
+
+/// The operations that one value of `--syscall` stands for.
+type Operations = Vec<&'static str>;
+
+impl Common {
+    fn filter(&self) -> Filter {
+        Filter {
+            since: self.since,
+            until: self.until,
+            pids: self.pid.clone(),
+            comms: self.comm.clone(),
+            syscalls: self.syscall.iter().flatten().copied().collect(),
+            objects: self.object.clone(),
+        }
+    }
+
+    fn output(&self) -> Output {
+        Output { format: self.format, zone: self.tz, limit: self.limit }
+    }
+
+    fn open(&self) -> Result<Opened, Error> {
+        let mut seen = HashSet::new();
+        let mut traces = Vec::new();
+        for path in &self.traces {
+            let trace = Trace::open(path)?;
+            if !seen.insert(trace.manifest.trace_id.clone()) {
+                let text = format!("{} is given twice: its calls would count twice", path.display());
+                return Err(Error::Usage(text));
+            }
+            traces.push(trace);
+        }
+        session::check(&traces)?;
+        let losses = Losses::read(&traces)?;
+        let selection = Selection::new(self.filter(), &traces)?;
+        Ok(Opened { traces, losses, selection })
+    }
+}
+
+/// What every command works on.
+struct Opened {
+    traces: Vec<Trace>,
+    losses: Losses,
+    selection: Selection,
+}
+
+impl Opened {
+    fn report<'a>(&'a self, command: &'static str, before_trace: u64, tables: Vec<Table<'a>>) -> Report<'a> {
+        Report {
+            command,
+            traces: &self.traces,
+            losses: &self.losses,
+            marks: self.marks(before_trace),
+            preface: Vec::new(),
+            tables,
+            closing: Vec::new(),
+        }
+    }
+
+    fn marks(&self, before_trace: u64) -> Vec<Mark> {
+        marks::marks(&self.traces, &self.losses, before_trace)
+    }
+
+    /// Under `--strict` an answer that something lost could change is no answer.
+    fn strict(&self, common: &Common) -> Result<(), Error> {
+        let losses = self.marks(0).into_iter().find(|mark| mark.severity == Severity::Loss);
+        match losses {
+            Some(mark) if common.strict => Err(Error::Strict(mark.text)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs the command that the arguments ask for.
+///
+/// # Errors
+/// What ended it early.
+pub fn run() -> Result<(), Error> {
+    match Cli::parse().command {
+        Command::Summary(common) => run_summary(&common),
+        Command::Latency { by, common } => run_latency(&by, &common),
+        Command::Show { realtime, common } => run_show(realtime, &common),
+        Command::Verify(common) => run_verify(&common),
+    }
+}
+
+fn run_summary(common: &Common) -> Result<(), Error> {
+    let opened = common.open()?;
+    let answer = summary::ask(&opened.traces, &opened.selection)?;
+    let mut report = opened.report("summary", answer.before_trace, answer.tables(&opened.traces));
+    report.preface = summary::preface(&opened.traces, &opened.losses, common.output());
+    render::write(report, common.output())?;
+    opened.strict(common)
+}
+
+fn run_latency(by: &[Dimension], common: &Common) -> Result<(), Error> {
+    let opened = common.open()?;
+    let mut keys = by.to_vec();
+    keys.sort_by_key(|key| by.iter().position(|k| k == key));
+    keys.dedup();
+    let answer = latency::ask(&opened.traces, &opened.selection, &keys)?;
+    let mut report = opened.report("latency", answer.before_trace, vec![answer.table()]);
+    if common.format == Format::Text {
+        report.closing = answer.bars();
+    }
+    render::write(report, common.output())?;
+    opened.strict(common)
+}
+
+fn run_show(realtime: bool, common: &Common) -> Result<(), Error> {
+    let opened = common.open()?;
+    if common.format == Format::Text || realtime {
+        if common.format != Format::Text {
+            return Err(Error::Usage("--realtime prints text: leave out --format".to_owned()));
+        }
+        render::write_marks_to_stderr(&opened.marks(0));
+        let lines = show::Lines { zone: common.tz, realtime, limit: common.limit };
+        show::write_lines(&opened.traces, &opened.selection, lines)?;
+    } else {
+        let table = show::table(&opened.traces, &opened.selection)?;
+        render::write(opened.report("show", 0, vec![table]), common.output())?;
+    }
+    opened.strict(common)
+}
+
+fn run_verify(common: &Common) -> Result<(), Error> {
+    let opened = common.open()?;
+    if !opened.selection.is_everything() {
+        return Err(Error::Usage("verify looks at the whole trace: leave out the filters".to_owned()));
+    }
+    let mut checks = Vec::new();
+    for (i, trace) in opened.traces.iter().enumerate() {
+        checks.extend(verify::ask(trace, &opened.losses, i)?.into_iter().map(|check| (i, check)));
+    }
+    let report = opened.report("verify", 0, vec![verify::table(&opened.traces, &checks)]);
+    render::write(report, common.output())?;
+    let faults = checks.iter().filter(|(_, check)| check.faults > 0);
+    let damaged: Vec<String> = faults.map(|(_, check)| format!("{} ({})", check.rule, check.detail)).collect();
+    if !damaged.is_empty() {
+        return Err(Error::Check(format!("damaged: {}", damaged.join("; "))));
+    }
+    opened.strict(common)
+}

@@ -1,0 +1,313 @@
+//! Durations of one group: count, sum, smallest and largest exactly; percentiles exactly up to [`EXACT_MAX`] values and
+//! within 0.05 % beyond.
+//!
+//! The buckets are log-linear: values below 2048 each have their own, then 1024 per power of two. They are kept in
+//! pages of 32 that exist only where something fell, so a usual group takes some KiB.
+
+/// Up to so many values are kept as they are.
+pub const EXACT_MAX: usize = 4096;
+const SUB_BITS: u32 = 10;
+const SUB: u64 = 1 << SUB_BITS;
+const PAGE_BITS: u32 = 5;
+const PAGE: usize = 1 << PAGE_BITS;
+/// A power of two, so that no index needs a check; the last bucket is number 55,295.
+const PAGES: usize = (1 << 16) / PAGE;
+
+/// The bucket of a duration; a negative one counts as 0.
+#[inline]
+pub const fn bucket_of(value: i64) -> u16 {
+    let value = if value < 0 { 0 } else { value as u64 };
+    if value < 2 * SUB {
+        return value as u16;
+    }
+    let exponent = 63 - value.leading_zeros();
+    let shift = exponent - SUB_BITS;
+    (SUB * shift as u64 + (value >> shift)) as u16
+}
+
+/// The middle of a bucket.
+pub const fn middle_of(bucket: u16) -> i64 {
+    let (lower, width) = bounds_of(bucket);
+    lower + (width - 1) / 2
+}
+
+/// The smallest value of a bucket, and how many values it spans.
+pub const fn bounds_of(bucket: u16) -> (i64, i64) {
+    let bucket = bucket as u64;
+    if bucket < 2 * SUB {
+        return (bucket as i64, 1);
+    }
+    let shift = bucket / SUB - 1;
+    let mantissa = bucket - SUB * shift;
+    ((mantissa << shift) as i64, 1 << shift)
+}
+
+/// What is known of the durations of a group.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    /// How many.
+    pub count: u64,
+    /// Their sum.
+    pub sum: i128,
+    /// The smallest; `i64::MAX` if there is none.
+    pub min: i64,
+    /// The largest; `i64::MIN` if there is none.
+    pub max: i64,
+    values: Values,
+}
+
+#[derive(Clone, Debug)]
+enum Values {
+    Exact(Vec<i64>),
+    Bucketed(Box<Buckets>),
+}
+
+impl Default for Distribution {
+    fn default() -> Distribution {
+        Distribution { count: 0, sum: 0, min: i64::MAX, max: i64::MIN, values: Values::Exact(Vec::new()) }
+    }
+}
+
+impl Distribution {
+    /// Adds a value; `grown_bytes` counts the memory that it took.
+    #[inline]
+    pub fn add(&mut self, value: i64, grown_bytes: &mut usize) {
+        self.count += 1;
+        self.sum += i128::from(value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        match &mut self.values {
+            Values::Bucketed(buckets) => buckets.add(bucket_of(value), 1, grown_bytes),
+            Values::Exact(values) if values.len() < values.capacity() => values.push(value),
+            Values::Exact(_) => self.values.push_slow(value, grown_bytes),
+        }
+    }
+
+    /// Adds many values: faster than one by one.
+    pub fn add_all(&mut self, values: &[i64], grown_bytes: &mut usize) {
+        let (min, max) = values.iter().fold((i64::MAX, i64::MIN), |(min, max), v| (min.min(*v), max.max(*v)));
+        self.count += values.len() as u64;
+        // Plain sums of what cannot overflow are done many at a time.
+        let plain = min >= 0 && max < 1 << 40 && values.len() < 1 << 20;
+        self.sum +=
+            if plain { i128::from(values.iter().sum::<i64>()) } else { values.iter().map(|v| i128::from(*v)).sum() };
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        for (i, value) in values.iter().enumerate() {
+            match &mut self.values {
+                Values::Exact(kept) if kept.len() < kept.capacity() => kept.push(*value),
+                Values::Exact(_) => self.values.push_slow(*value, grown_bytes),
+                Values::Bucketed(buckets) => {
+                    values[i..].iter().for_each(|value| buckets.add(bucket_of(*value), 1, grown_bytes));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Adds all of another group.
+    pub fn merge(&mut self, from: Distribution) {
+        self.count += from.count;
+        self.sum += from.sum;
+        self.min = self.min.min(from.min);
+        self.max = self.max.max(from.max);
+        self.values.merge(from.values);
+    }
+
+    /// The percentiles `fractions` as DuckDB's `quantile_cont` defines them, rounded to whole nanoseconds; `None` without
+    /// values.
+    pub fn percentiles<const N: usize>(&mut self, fractions: [f64; N]) -> Option<[i64; N]> {
+        if let Values::Exact(values) = &mut self.values {
+            values.sort_unstable();
+        }
+        let last = self.count.checked_sub(1)?;
+        Some(fractions.map(|fraction| {
+            let position = last as f64 * fraction;
+            let below = position.floor();
+            let low = self.ranked(below as u64) as f64;
+            let high = self.ranked(position.ceil() as u64) as f64;
+            (low + (high - low) * (position - below)).round() as i64
+        }))
+    }
+
+    /// The value with `rank` smaller ones; exact values must be sorted.
+    fn ranked(&self, rank: u64) -> i64 {
+        // The ends are known exactly.
+        if rank == 0 {
+            return self.min;
+        }
+        if rank + 1 >= self.count {
+            return self.max;
+        }
+        match &self.values {
+            Values::Exact(values) => values.get(rank as usize).copied().unwrap_or(self.max),
+            Values::Bucketed(buckets) => middle_of(buckets.ranked(rank)).clamp(self.min, self.max),
+        }
+    }
+
+    /// The memory behind it, bytes.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.values {
+            Values::Exact(values) => values.capacity() * size_of::<i64>(),
+            Values::Bucketed(buckets) => size_of::<Buckets>() + buckets.pages.capacity() * size_of::<[u64; PAGE]>(),
+        }
+    }
+
+    /// Calls `visit` with each bucket in use, in rising order, and its count.
+    pub fn for_each_bucket(&self, mut visit: impl FnMut(u16, u64)) {
+        match &self.values {
+            Values::Exact(values) => values.iter().for_each(|value| visit(bucket_of(*value), 1)),
+            Values::Bucketed(buckets) => buckets.for_each(visit),
+        }
+    }
+}
+
+impl Values {
+    #[cold]
+    fn push_slow(&mut self, value: i64, grown_bytes: &mut usize) {
+        let Values::Exact(values) = self else { return };
+        if values.len() < EXACT_MAX {
+            let before = values.capacity();
+            values.reserve_exact(before.max(2).min(EXACT_MAX - before));
+            *grown_bytes += (values.capacity() - before) * size_of::<i64>();
+            values.push(value);
+            return;
+        }
+        let mut buckets = Buckets::of(values, grown_bytes);
+        buckets.add(bucket_of(value), 1, grown_bytes);
+        *self = Values::Bucketed(buckets);
+    }
+
+    fn merge(&mut self, mut from: Values) {
+        let grown_bytes = &mut 0;
+        // Into the one that has buckets, or the longer.
+        if self.weight() < from.weight() {
+            std::mem::swap(self, &mut from);
+        }
+        match (&mut *self, from) {
+            (Values::Exact(into), Values::Exact(from)) => {
+                into.extend_from_slice(&from);
+                if into.len() > EXACT_MAX {
+                    *self = Values::Bucketed(Buckets::of(into, grown_bytes));
+                }
+            }
+            (Values::Bucketed(into), Values::Exact(from)) => {
+                from.iter().for_each(|value| into.add(bucket_of(*value), 1, grown_bytes));
+            }
+            (Values::Bucketed(into), Values::Bucketed(from)) => {
+                from.for_each(|bucket, count| into.add(bucket, count, grown_bytes));
+            }
+            (Values::Exact(_), Values::Bucketed(_)) => unreachable!("buckets weigh more than values"),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Values::Exact(values) => values.len(),
+            Values::Bucketed(_) => usize::MAX,
+        }
+    }
+}
+
+/// Counts per bucket, in pages that exist where something fell.
+#[derive(Clone, Debug)]
+struct Buckets {
+    /// Per page its index in `pages` + 1; 0: not there.
+    directory: [u16; PAGES],
+    pages: Vec<[u64; PAGE]>,
+}
+
+impl Buckets {
+    fn of(values: &[i64], grown_bytes: &mut usize) -> Box<Buckets> {
+        let mut buckets = Box::new(Buckets { directory: [0; PAGES], pages: Vec::new() });
+        *grown_bytes += size_of::<Buckets>();
+        values.iter().for_each(|value| buckets.add(bucket_of(*value), 1, grown_bytes));
+        buckets
+    }
+
+    #[inline]
+    fn add(&mut self, bucket: u16, count: u64, grown_bytes: &mut usize) {
+        let slot = &mut self.directory[usize::from(bucket >> PAGE_BITS)];
+        if *slot == 0 {
+            self.pages.push([0; PAGE]);
+            *slot = self.pages.len() as u16;
+            *grown_bytes += size_of::<[u64; PAGE]>();
+        }
+        self.pages[usize::from(*slot - 1)][usize::from(bucket) % PAGE] += count;
+    }
+
+    fn for_each(&self, mut visit: impl FnMut(u16, u64)) {
+        for (number, slot) in self.directory.iter().enumerate().filter(|(_, slot)| **slot != 0) {
+            let page = &self.pages[usize::from(*slot - 1)];
+            for (place, count) in page.iter().enumerate().filter(|(_, count)| **count != 0) {
+                visit((number * PAGE + place) as u16, *count);
+            }
+        }
+    }
+
+    /// The bucket of the value with `rank` smaller ones.
+    fn ranked(&self, rank: u64) -> u16 {
+        let (mut seen, mut found) = (0, None);
+        self.for_each(|bucket, count| {
+            seen += count;
+            if seen > rank && found.is_none() {
+                found = Some(bucket);
+            }
+        });
+        found.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_contiguous_and_narrow() {
+        assert_eq!(bucket_of(-1), 0);
+        let mut expected = 0i64;
+        for bucket in 0..=bucket_of(i64::MAX) {
+            let (lower, width) = bounds_of(bucket);
+            assert_eq!(lower, expected, "bucket {bucket}");
+            assert_eq!(bucket_of(lower), bucket);
+            assert_eq!(bucket_of(lower + (width - 1)), bucket);
+            assert!(width == 1 || width as f64 / lower as f64 <= 1.0 / 1024.0);
+            expected = lower.wrapping_add(width);
+        }
+        assert_eq!(expected, i64::MIN, "the last bucket ends with the largest value");
+    }
+
+    fn exact(sorted: &[i64], fraction: f64) -> f64 {
+        let position = (sorted.len() - 1) as f64 * fraction;
+        let (low, high) = (sorted[position.floor() as usize] as f64, sorted[position.ceil() as usize] as f64);
+        low + (high - low) * position.fract()
+    }
+
+    #[test]
+    fn percentiles_match_the_sorted_values() {
+        const FRACTIONS: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+        let mut random = 1u64;
+        for size in [1, 2, 3, 100, EXACT_MAX, EXACT_MAX + 1, 50_000] {
+            let mut parts = [Distribution::default(), Distribution::default()];
+            let mut values = Vec::new();
+            for i in 0..size {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let value = (random >> 33) as i64 >> (random % 30);
+                values.push(value);
+                parts[i % 2].add(value, &mut 0);
+            }
+            values.sort_unstable();
+            let [mut all, other] = parts;
+            all.merge(other);
+            assert_eq!(all.count, size as u64);
+            assert_eq!(all.sum, values.iter().map(|v| i128::from(*v)).sum::<i128>());
+            assert_eq!(Some(&all.max), values.last());
+            for (fraction, found) in FRACTIONS.into_iter().zip(all.percentiles(FRACTIONS).into_iter().flatten()) {
+                let expected = exact(&values, fraction);
+                let allowed = if size <= EXACT_MAX { 0.5 } else { 0.5 + expected * 0.0005 };
+                assert!((found as f64 - expected).abs() <= allowed, "{size} {fraction}: {found} {expected}");
+            }
+        }
+        assert_eq!(Distribution::default().percentiles(FRACTIONS), None);
+    }
+}

@@ -1,0 +1,42 @@
+//! `ipc-analyzer`: answers questions from IPC traces.
+//!
+//! It needs no root, no Linux and no eBPF tools. It never writes to a trace. What it reads is untrusted: a checksum is
+//! compared before a file is decoded, and whatever is wrong becomes one line and an exit code, never a panic and never a
+//! silent wrong answer.
+
+pub mod batch;
+mod cli;
+pub mod distribution;
+pub mod error;
+pub mod filter;
+pub mod groups;
+pub mod human;
+pub mod intern;
+pub mod losses;
+mod marks;
+pub mod part;
+mod progress;
+pub mod queries;
+pub mod query;
+pub mod render;
+pub mod report;
+pub mod scan;
+pub mod sem_ops;
+pub mod session;
+pub mod trace;
+
+use std::process::ExitCode;
+
+/// Runs the command line; what went wrong is one line on stderr.
+pub fn main() -> ExitCode {
+    part::silence_guarded_panics();
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = human::escape(&error.to_string());
+            anstream::eprintln!("ipc-analyzer: {text}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What bears on an answer: losses, incomplete files, filters, a late start, missing privileges.
+
+use crate::human;
+use crate::losses::{Loss, Losses};
+use crate::report::{Mark, Severity};
+use crate::trace::Trace;
+
+/// What every answer from these traces must say. `before_trace`: how many of its calls began before the recording.
+pub fn marks(traces: &[Trace], losses: &Losses, before_trace: u64) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    for (i, trace) in traces.iter().enumerate() {
+        let of = if traces.len() > 1 { format!("{}: ", human::escape(&trace.name())) } else { String::new() };
+        let mut add = |severity, text: String| marks.push(Mark { severity, text: format!("{of}{text}") });
+        for (source, loss) in losses.of(i) {
+            add(Severity::Loss, loss_text(trace, source, loss));
+        }
+        for warning in &trace.warnings {
+            add(Severity::Loss, human::escape(warning));
+        }
+        if trace.manifest.session.late_records > 0 {
+            let records = human::counted(trace.manifest.session.late_records.into(), "record");
+            add(Severity::Loss, format!("{records} arrived too late to be sorted: the order of calls is not exact"));
+        }
+        for text in limits(trace) {
+            add(Severity::Limit, text);
+        }
+    }
+    if before_trace > 0 {
+        let calls = human::counted(before_trace.into(), "call");
+        let text = format!("{calls} began before the recording: start is a bound, the duration a lower bound");
+        marks.push(Mark { severity: Severity::Limit, text });
+    }
+    marks.sort_by_key(|mark| mark.severity);
+    marks
+}
+
+fn loss_text(trace: &Trace, source: &str, loss: &Loss) -> String {
+    let start_ns = trace.manifest.session.start_ns;
+    let after = |ns: i64| human::duration((ns - start_ns).max(0).into());
+    let noun = match source {
+        "records" => "record",
+        "not_followed" => "descendant",
+        _ => "call",
+    };
+    let amount = match (loss.count, loss.unknown) {
+        (0, _) => format!("an unknown number of {noun}s"),
+        (count, 0) => human::counted(count, noun),
+        (count, _) => format!("more than {}", human::counted(count, noun)),
+    };
+    let cpus: Vec<String> = loss.cpus.iter().map(ToString::to_string).collect();
+    let place = match cpus.len() {
+        0 => String::new(),
+        1 => format!(" on CPU {}", cpus[0]),
+        2..=16 => format!(" on CPUs {}", cpus.join(" ")),
+        many => format!(" on {many} CPUs"),
+    };
+    let (from, to) = (after(loss.from_ns), after(loss.to_ns));
+    let effect = match source {
+        "records" => "names of threads and processes can be missing or old, calls are all there",
+        "copy_fault" => "their operations are unknown",
+        "x32" => "x32 calls are not captured",
+        "not_followed" => "nothing that they did is in any answer",
+        _ => "counts and totals are too low, percentiles can shift",
+    };
+    let why = human::escape(source);
+    format!("LOST {amount} ({why}{place}, {from} to {to} after the start): {effect}")
+}
+
+fn limits(trace: &Trace) -> Vec<String> {
+    let session = &trace.manifest.session;
+    let mut limits = Vec::new();
+    let filters = &session.filters;
+    if !filters.pids.is_empty() {
+        let pids: Vec<String> = filters.pids.iter().map(ToString::to_string).collect();
+        let follow = if filters.follow { " and descendants" } else { "" };
+        limits.push(format!("recorded only of process {}{follow}: the others are in no answer", pids.join(", ")));
+    }
+    if !filters.syscalls.is_empty() {
+        let names: Vec<String> = filters.syscalls.iter().map(|name| human::escape(name)).collect();
+        limits.push(format!("recorded only {}: other operations are in no answer", names.join(", ")));
+    }
+    for missing in &session.missing {
+        let (feature, reason) = (human::escape(&missing.feature), human::escape(&missing.reason));
+        limits.push(format!("missing {feature}: {reason}; {}", human::escape(&missing.remedy)));
+    }
+    limits
+}

@@ -1,0 +1,305 @@
+//! Opens one Parquet file of a trace: checksum first, then the footer within bounds, then the schema against the
+//! declared one. Only then may it be decoded.
+
+use crate::error::Error;
+use crate::trace::Part;
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use ipc_schema::tables::{Table, arrow_schema};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::reader::{ChunkReader, Length};
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+/// A footer of a trace with all columns takes some 20 KiB per row group.
+const FOOTER_BYTES_MAX: u32 = 64 << 20;
+/// The recorder rotates its parts long before.
+const ROW_GROUPS_MAX: usize = 100_000;
+/// Other writers make row groups of a million rows.
+const ROW_GROUP_ROWS_MAX: i64 = 1 << 24;
+/// What one column of one row group may decode to.
+const COLUMN_BYTES_MAX: i64 = 1 << 30;
+const MAGIC: &[u8; 4] = b"PAR1";
+/// Fits the second-level cache together with what else is there.
+const HASH_BUFFER_BYTES: usize = 256 << 10;
+
+/// A file read by position, so that threads can share it.
+#[derive(Clone, Debug)]
+pub struct PartFile {
+    file: Arc<File>,
+    bytes: u64,
+}
+
+impl Length for PartFile {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for PartFile {
+    type T = BufReader<PositionedReader>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(BufReader::with_capacity(512, PositionedReader { file: self.file.clone(), position: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        // Before the allocation: a damaged length must not take memory.
+        if start.checked_add(length as u64).is_none_or(|end| end > self.bytes) {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} of a file of {} bytes", self.bytes)));
+        }
+        let mut buffer = vec![0; length];
+        self.file.read_exact_at(&mut buffer, start)?;
+        Ok(buffer.into())
+    }
+}
+
+/// A reader with a position of its own.
+#[derive(Debug)]
+pub struct PositionedReader {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Read for PositionedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+/// A part whose checksum, footer and schema hold.
+#[derive(Clone, Debug)]
+pub struct OpenPart {
+    /// Where it is.
+    pub part: Part,
+    /// Footer and schema; text columns are dictionaries.
+    pub metadata: ArrowReaderMetadata,
+}
+
+/// Whether [`open`] reads the whole file to check it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// The whole file is read and compared with the manifest.
+    Verify,
+    /// It was verified earlier in this run.
+    Verified,
+}
+
+/// Opens a part.
+///
+/// # Errors
+/// [`Error::Damaged`] with the first thing that is wrong.
+pub fn open(part: &Part, checksum: Checksum) -> Result<OpenPart, Error> {
+    let file = open_file(part)?;
+    if checksum == Checksum::Verify {
+        verify_checksum(part, &file)?;
+    }
+    let damaged = |what: String| Error::damaged(part.path.display().to_string(), what);
+    let footer = read_footer(&file).map_err(damaged)?;
+    check_bounds(&footer, file.bytes).map_err(damaged)?;
+    if let Some(listed) = part.listed.filter(|l| l.rows != rows_of(&footer)) {
+        let what = format!("holds {} rows, trace.json lists {}; copy the trace again", rows_of(&footer), listed.rows);
+        return Err(damaged(what));
+    }
+    let metadata = guard(|| with_schema(part.table, footer)).map_err(damaged)?;
+    Ok(OpenPart { part: part.clone(), metadata })
+}
+
+/// The file of a part, for decoding.
+///
+/// # Errors
+/// [`Error::Damaged`] when it cannot be opened or has changed its size.
+pub fn open_file(part: &Part) -> Result<PartFile, Error> {
+    let unreadable = |error: io::Error| Error::unreadable(&part.path, &error);
+    let file = File::open(&part.path).map_err(unreadable)?;
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    if bytes != part.bytes {
+        return Err(Error::damaged(part.path.display().to_string(), "changed while it was read; try again"));
+    }
+    Ok(PartFile { file: Arc::new(file), bytes })
+}
+
+fn rows_of(footer: &ParquetMetaData) -> u64 {
+    u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0)
+}
+
+fn verify_checksum(part: &Part, file: &PartFile) -> Result<(), Error> {
+    let Some(listed) = part.listed else { return Ok(()) };
+    let found = checksum_of(file).map_err(|error| Error::unreadable(&part.path, &error))?;
+    if found == listed.checksum {
+        return Ok(());
+    }
+    let what = "checksum differs from trace.json: the file was damaged after recording; copy the trace again";
+    Err(Error::damaged(part.path.display().to_string(), what))
+}
+
+/// XXH3 128 over the whole file.
+fn checksum_of(file: &PartFile) -> io::Result<u128> {
+    let mut hasher = twox_hash::XxHash3_128::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    let mut position = 0;
+    loop {
+        let read = file.file.read_at(&mut buffer, position)?;
+        if read == 0 {
+            return Ok(hasher.finish_128());
+        }
+        hasher.write(&buffer[..read]);
+        position += read as u64;
+    }
+}
+
+fn read_footer(file: &PartFile) -> Result<ParquetMetaData, String> {
+    let not_parquet = || "not a Parquet file, or truncated; copy the trace again".to_owned();
+    if file.bytes < 12 {
+        return Err(not_parquet());
+    }
+    let head = file.get_bytes(0, 4).map_err(|error| error.to_string())?;
+    let tail = file.get_bytes(file.bytes - 8, 8).map_err(|error| error.to_string())?;
+    if &head[..] != MAGIC || &tail[4..] != MAGIC {
+        return Err(not_parquet());
+    }
+    let length = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
+    if u64::from(length) + 12 > file.bytes {
+        return Err(not_parquet());
+    }
+    if length > FOOTER_BYTES_MAX {
+        return Err(format!("its footer claims {length} bytes, more than a trace can need: refused"));
+    }
+    let footer = file.get_bytes(file.bytes - 8 - u64::from(length), length as usize).map_err(|e| e.to_string())?;
+    guard(|| ParquetMetaDataReader::decode_metadata(&footer)).map_err(|what| format!("its footer is damaged: {what}"))
+}
+
+fn check_bounds(footer: &ParquetMetaData, file_bytes: u64) -> Result<(), String> {
+    if footer.num_row_groups() > ROW_GROUPS_MAX {
+        return Err(format!("claims {} row groups, more than a trace can need: refused", footer.num_row_groups()));
+    }
+    let mut rows: i64 = 0;
+    for group in footer.row_groups() {
+        if !(0..=ROW_GROUP_ROWS_MAX).contains(&group.num_rows()) {
+            return Err(format!("claims a row group of {} rows: refused", group.num_rows()));
+        }
+        rows = rows.saturating_add(group.num_rows());
+        check_columns(group, file_bytes)?;
+    }
+    if rows != footer.file_metadata().num_rows() {
+        return Err(format!("its row groups hold {rows} rows, its footer says {}", footer.file_metadata().num_rows()));
+    }
+    Ok(())
+}
+
+fn check_columns(group: &RowGroupMetaData, file_bytes: u64) -> Result<(), String> {
+    for column in group.columns() {
+        let name = column.column_path().string();
+        let bytes = column.uncompressed_size();
+        if !(0..=COLUMN_BYTES_MAX).contains(&bytes) {
+            return Err(format!("claims {bytes} bytes for column {name} of one row group: refused"));
+        }
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let inside = u64::try_from(start)
+            .ok()
+            .zip(u64::try_from(column.compressed_size()).ok())
+            .and_then(|(start, length)| start.checked_add(length))
+            .is_some_and(|end| end <= file_bytes);
+        if !inside {
+            return Err(format!("places column {name} outside the file; copy the trace again"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the types against the declared ones and reads text as dictionaries.
+fn with_schema(table: &Table, footer: ParquetMetaData) -> Result<ArrowReaderMetadata, String> {
+    let footer = Arc::new(footer);
+    let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let found = ArrowReaderMetadata::try_new(footer.clone(), options()).map_err(|error| error.to_string())?;
+    let declared = arrow_schema::schema(table);
+    check_schema(table, &declared, found.schema())?;
+    let fields: Vec<Field> = found
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| match declared.field_with_name(field.name()) {
+            Ok(known) if known.data_type() == &arrow_schema::text() => {
+                field.as_ref().clone().with_data_type(arrow_schema::text())
+            }
+            _ => field.as_ref().clone(),
+        })
+        .collect();
+    ArrowReaderMetadata::try_new(footer, options().with_schema(Arc::new(Schema::new(fields))))
+        .map_err(|error| error.to_string())
+}
+
+fn check_schema(table: &Table, declared: &Schema, found: &Schema) -> Result<(), String> {
+    for field in declared.fields() {
+        let name = field.name();
+        match found.field_with_name(name) {
+            Ok(column) if same_type(field.data_type(), column.data_type()) => {}
+            Ok(column) => {
+                let (is, should) = (column.data_type(), in_file(field.data_type()));
+                return Err(format!(
+                    "column {name} is {is}, the table {} wants {should}: not written by ipc-recorder",
+                    table.name
+                ));
+            }
+            // A column that this version added is NULL in older traces; twins say nothing new.
+            Err(_) if field.is_nullable() || matches!(field.data_type(), DataType::Timestamp(..)) => {}
+            Err(_) => {
+                return Err(format!("has no column {name}: not a part of the table {}", table.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_type(declared: &DataType, found: &DataType) -> bool {
+    match (declared, found) {
+        (DataType::List(a), DataType::List(b)) => a.data_type() == b.data_type(),
+        _ => &in_file(declared) == found,
+    }
+}
+
+fn in_file(declared: &DataType) -> DataType {
+    match declared {
+        DataType::Dictionary(_, values) => values.as_ref().clone(),
+        other => other.clone(),
+    }
+}
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a decoder on untrusted bytes: its errors and its panics become text.
+///
+/// # Errors
+/// What the decoder said.
+pub fn guard<T, E: std::fmt::Display>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    let before = GUARDED.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(decode));
+    GUARDED.set(before);
+    match result {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(format!("the decoder gave up: {}", text.unwrap_or("unknown cause")))
+        }
+    }
+}
+
+/// Keeps the panics that [`guard`] turns into errors from being printed as well.
+pub fn silence_guarded_panics() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !GUARDED.get() {
+            print(info);
+        }
+    }));
+}

@@ -1,0 +1,39 @@
+//! What a question to a trace is: the columns it needs, how it folds rows into a partial answer, and how two partial
+//! answers become one. The scan does the rest: which row groups, in which threads, within which memory.
+
+use crate::batch::Batch;
+use crate::error::Error;
+use ipc_schema::tables::Table;
+
+/// A question to one table of all traces.
+pub trait Query: Sync {
+    /// What has been learnt from some rows.
+    type Partial: Send;
+
+    /// The table.
+    fn table(&self) -> &'static Table;
+
+    /// The columns to read of a row group; its statistics tell what cannot matter there.
+    fn columns(&self, statistics: &dyn GroupStatistics) -> Vec<&'static str>;
+
+    /// The answer from no rows.
+    fn empty(&self) -> Self::Partial;
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// Rows that cannot be believed.
+    fn fold(&self, partial: &mut Self::Partial, batch: &Batch) -> Result<(), Error>;
+
+    /// Adds what another thread learnt.
+    fn merge(&self, into: &mut Self::Partial, from: Self::Partial);
+}
+
+/// What is known of a row group before it is read.
+pub trait GroupStatistics {
+    /// How many NULLs a column has, `None` if that is not known.
+    fn null_count(&self, column: &str) -> Option<u64>;
+
+    /// Whether a text column certainly holds nothing but `value`.
+    fn is_always(&self, column: &str, value: &str) -> bool;
+}

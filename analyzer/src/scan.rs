@@ -1,0 +1,303 @@
+//! Reads row groups in parallel: prunes them by their statistics, decodes the columns that are needed in small batches,
+//! filters, folds per thread, merges. Memory is one partial answer per thread and one batch per thread.
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::filter::Selection;
+use crate::part::{self, Checksum, OpenPart};
+use crate::progress::Progress;
+use crate::query::{GroupStatistics, Query};
+use crate::trace::{Part, Trace};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::Schema;
+use ipc_schema::tables::{Table, arrow_schema};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::data_type::ByteArray;
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::statistics::Statistics;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Rows decoded at once: 64 KiB per Int64 column stay in the cache.
+pub const BATCH_ROWS: usize = 8192;
+/// While fewer row groups wait, a thread opens the next part: its checksum is made beside the decoding of others.
+const ROW_GROUPS_AHEAD: usize = 64;
+
+/// One row group to read.
+struct Task {
+    trace: usize,
+    part: Arc<OpenPart>,
+    row_group: usize,
+}
+
+/// What a thread does next.
+enum Work<'a> {
+    Open(usize, &'a Part),
+    Fold(Task),
+}
+
+/// What is left to do.
+struct Queue<'a> {
+    parts: VecDeque<(usize, &'a Part)>,
+    tasks: VecDeque<Task>,
+    opening: usize,
+    failure: Option<Error>,
+}
+
+/// The threads of one scan.
+struct Scan<'a, Q> {
+    selection: &'a Selection,
+    query: &'a Q,
+    progress: Progress,
+    queue: Mutex<Queue<'a>>,
+    changed: Condvar,
+}
+
+/// Asks `query` of every row that `selection` keeps.
+///
+/// # Errors
+/// The first file that cannot be believed.
+pub fn fold<Q: Query>(traces: &[Trace], selection: &Selection, query: &Q) -> Result<Q::Partial, Error> {
+    let table = query.table();
+    let parts: VecDeque<(usize, &Part)> =
+        traces.iter().enumerate().flat_map(|(i, trace)| trace.parts_of(table).iter().map(move |p| (i, p))).collect();
+    let progress = Progress::new(table.name, parts.iter().map(|(_, p)| p.bytes).sum());
+    let queue = Mutex::new(Queue { parts, tasks: VecDeque::new(), opening: 0, failure: None });
+    let scan = Scan { selection, query, progress, queue, changed: Condvar::new() };
+    let partials = rayon::broadcast(|_| scan.work());
+    if let Some(error) = scan.lock().failure.take() {
+        return Err(error);
+    }
+    let mut partials = partials.into_iter();
+    let mut partial = partials.next().unwrap_or_else(|| query.empty());
+    for learnt in partials {
+        query.merge(&mut partial, learnt);
+    }
+    Ok(partial)
+}
+
+impl<'a, Q: Query> Scan<'a, Q> {
+    fn lock(&self) -> MutexGuard<'_, Queue<'a>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What one thread learns.
+    fn work(&self) -> Q::Partial {
+        let mut partial = self.query.empty();
+        while let Some(work) = self.next() {
+            let result = match work {
+                Work::Open(trace, part) => self.open(trace, part),
+                Work::Fold(task) => {
+                    let result = fold_row_group(&task, self.selection, self.query, &mut partial);
+                    self.progress.add(group_bytes(&task));
+                    result
+                }
+            };
+            if let Err(error) = result {
+                self.lock().failure.get_or_insert(error);
+                self.changed.notify_all();
+            }
+        }
+        partial
+    }
+
+    fn next(&self) -> Option<Work<'a>> {
+        let mut queue = self.lock();
+        loop {
+            if queue.failure.is_some() {
+                return None;
+            }
+            if queue.tasks.len() < ROW_GROUPS_AHEAD
+                && let Some((trace, part)) = queue.parts.pop_front()
+            {
+                queue.opening += 1;
+                return Some(Work::Open(trace, part));
+            }
+            if let Some(task) = queue.tasks.pop_front() {
+                return Some(Work::Fold(task));
+            }
+            if queue.opening == 0 {
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Checks a part and puts its row groups into the queue.
+    fn open(&self, trace: usize, part: &Part) -> Result<(), Error> {
+        let opened = part::open(part, Checksum::Verify).map(Arc::new);
+        let mut queue = self.lock();
+        queue.opening -= 1;
+        self.changed.notify_all();
+        let part = opened?;
+        for (row_group, group) in part.metadata.metadata().row_groups().iter().enumerate() {
+            if group.num_rows() > 0 && self.selection.may_match(trace, group) {
+                queue.tasks.push_back(Task { trace, part: part.clone(), row_group });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn group_bytes(task: &Task) -> u64 {
+    u64::try_from(task.part.metadata.metadata().row_group(task.row_group).compressed_size()).unwrap_or(0)
+}
+
+fn fold_row_group<Q: Query>(
+    task: &Task,
+    selection: &Selection,
+    query: &Q,
+    partial: &mut Q::Partial,
+) -> Result<(), Error> {
+    let group = task.part.metadata.metadata().row_group(task.row_group);
+    let mut columns = query.columns(&StatisticsOf(group));
+    for column in selection.columns() {
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
+    }
+    for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &columns)? {
+        let batch = select(batch?, selection)?;
+        if batch.rows() > 0 {
+            query.fold(partial, &batch)?;
+        }
+    }
+    Ok(())
+}
+
+/// The statistics of a row group by the names of the columns.
+struct StatisticsOf<'a>(&'a RowGroupMetaData);
+
+impl StatisticsOf<'_> {
+    fn of(&self, column: &str) -> Option<&Statistics> {
+        self.0.columns().iter().find(|c| c.column_path().string() == column)?.statistics()
+    }
+}
+
+impl GroupStatistics for StatisticsOf<'_> {
+    fn null_count(&self, column: &str) -> Option<u64> {
+        self.of(column)?.null_count_opt()
+    }
+
+    fn is_always(&self, column: &str, value: &str) -> bool {
+        let Some(Statistics::ByteArray(bounds)) = self.of(column) else { return false };
+        let only = |bound: Option<&ByteArray>| bound.is_some_and(|bound| bound.data() == value.as_bytes());
+        bounds.null_count_opt() == Some(0) && only(bounds.min_opt()) && only(bounds.max_opt())
+    }
+}
+
+/// Keeps the rows of the selection.
+///
+/// # Errors
+/// A column of the selection that the batch does not have.
+pub fn select(batch: Batch, selection: &Selection) -> Result<Batch, Error> {
+    if selection.is_everything() {
+        return Ok(batch);
+    }
+    let mask = selection.mask(&batch)?;
+    if mask.true_count() == batch.rows() {
+        return Ok(batch);
+    }
+    let record = arrow::compute::filter_record_batch(&batch.record, &mask)
+        .map_err(|error| Error::damaged("the trace", error.to_string()))?;
+    Ok(Batch { trace: batch.trace, record })
+}
+
+/// Decodes one row group batch by batch.
+pub struct RowGroupReader {
+    trace: usize,
+    table: &'static Table,
+    file: String,
+    columns: Vec<String>,
+    reader: ParquetRecordBatchReader,
+    rows_left: u64,
+}
+
+impl RowGroupReader {
+    /// Begins to read `columns` (absent ones are NULL).
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn new(trace: usize, part: &OpenPart, row_group: usize, columns: &[&str]) -> Result<RowGroupReader, Error> {
+        let file = part.part.path.display().to_string();
+        let input = part::open_file(&part.part)?;
+        let metadata = part.metadata.clone();
+        let rows = metadata.metadata().row_group(row_group).num_rows();
+        let mask = ProjectionMask::columns(metadata.parquet_schema(), columns.iter().copied());
+        let reader = part::guard(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata)
+                .with_row_groups(vec![row_group])
+                .with_projection(mask)
+                .with_batch_size(BATCH_ROWS)
+                .build()
+        })
+        .map_err(|what| undecodable(&file, &what))?;
+        let rows_left = u64::try_from(rows).unwrap_or(0);
+        Ok(RowGroupReader {
+            trace,
+            table: part.part.table,
+            file,
+            columns: columns.iter().map(ToString::to_string).collect(),
+            reader,
+            rows_left,
+        })
+    }
+
+    /// Puts the columns into the order asked for, NULL where the file has none.
+    fn arrange(&self, record: &RecordBatch) -> Result<Batch, Error> {
+        let rows = record.num_rows();
+        let mut fields = Vec::with_capacity(self.columns.len());
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
+        for name in &self.columns {
+            let field = declared_field(self.table, name).ok_or_else(|| {
+                Error::damaged(&self.file, format!("the table {} has no column {name}", self.table.name))
+            })?;
+            let array = match record.column_by_name(name) {
+                Some(array) => array.clone(),
+                None => new_null_array(field.data_type(), rows),
+            };
+            if !field.is_nullable() && array.null_count() > 0 {
+                return Err(Error::damaged(&self.file, format!("column {name} holds NULL where none is allowed")));
+            }
+            // The file may allow NULL where the table does not.
+            fields.push(field.with_nullable(true).with_data_type(array.data_type().clone()));
+            arrays.push(array);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let record = RecordBatch::try_new_with_options(Schema::new(fields).into(), arrays, &options)
+            .map_err(|error| undecodable(&self.file, &error.to_string()))?;
+        Ok(Batch { trace: self.trace, record })
+    }
+}
+
+impl Iterator for RowGroupReader {
+    type Item = Result<Batch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let reader = &mut self.reader;
+        let record = match part::guard(|| reader.next().transpose()) {
+            Ok(None) if self.rows_left == 0 => return None,
+            Ok(None) => {
+                let what = format!("a row group ends {} rows early; copy the trace again", self.rows_left);
+                self.rows_left = 0;
+                return Some(Err(Error::damaged(&self.file, what)));
+            }
+            Ok(Some(record)) => record,
+            Err(what) => {
+                self.rows_left = 0;
+                return Some(Err(undecodable(&self.file, &what)));
+            }
+        };
+        self.rows_left = self.rows_left.saturating_sub(record.num_rows() as u64);
+        Some(self.arrange(&record))
+    }
+}
+
+fn declared_field(table: &Table, name: &str) -> Option<arrow::datatypes::Field> {
+    table.columns.iter().flat_map(arrow_schema::fields).find(|field| field.name() == name)
+}
+
+fn undecodable(file: &str, what: &str) -> Error {
+    Error::damaged(file, format!("cannot be decoded: {what}; copy the trace again"))
+}

@@ -1,0 +1,227 @@
+//! Opens the directory of a trace. A trace is untrusted input: the format version is checked before anything else is
+//! believed, the manifest cannot name a file outside the directory, and no part is decoded here.
+
+use crate::error::Error;
+use ipc_schema::manifest::{self, Manifest};
+use ipc_schema::tables::{self, Table};
+use ipc_schema::version::FormatVersion;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+/// A manifest larger than this is refused: it holds some 150 bytes per part.
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// How a checksum begins in the manifest.
+pub const CHECKSUM_PREFIX: &str = "xxh3_128:";
+
+/// An opened trace.
+#[derive(Debug)]
+pub struct Trace {
+    /// The directory as it was given.
+    pub path: PathBuf,
+    /// `trace.json`.
+    pub manifest: Manifest,
+    /// The parts of each table, in the order of their names.
+    pub parts: BTreeMap<&'static str, Vec<Part>>,
+    /// What a reader of any answer should know about the files.
+    pub warnings: Vec<String>,
+}
+
+/// One Parquet file on disk.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its table.
+    pub table: &'static Table,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size on disk, bytes.
+    pub bytes: u64,
+    /// What the manifest says of it; `None`: the manifest does not list it.
+    pub listed: Option<Listed>,
+}
+
+/// What the manifest says of a part.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    /// Rows.
+    pub rows: u64,
+    /// XXH3 128 over the whole file.
+    pub checksum: u128,
+}
+
+impl Trace {
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotATrace`], [`Error::Newer`], [`Error::Damaged`].
+    pub fn open(path: &Path) -> Result<Trace, Error> {
+        let manifest = read_manifest(path)?;
+        let mut trace = Trace { path: path.to_owned(), parts: BTreeMap::new(), warnings: Vec::new(), manifest };
+        trace.add_listed_parts()?;
+        trace.add_unlisted_parts()?;
+        for parts in trace.parts.values_mut() {
+            parts.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        if !trace.manifest.complete {
+            trace.warnings.push(
+                "the recording did not end properly (or still runs): what came after its last complete part is not here"
+                    .to_owned(),
+            );
+        }
+        Ok(trace)
+    }
+
+    /// The parts of a table.
+    pub fn parts_of(&self, table: &Table) -> &[Part] {
+        self.parts.get(table.name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The rows of a table as the manifest counts them; parts that it does not list count 0.
+    pub fn listed_rows(&self, table: &Table) -> u64 {
+        self.parts_of(table).iter().filter_map(|p| p.listed).map(|l| l.rows).fold(0, u64::saturating_add)
+    }
+
+    /// The directory, for messages.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn manifest_error(&self, what: String) -> Error {
+        Error::damaged(self.path.join(manifest::FILE_NAME).display().to_string(), what)
+    }
+
+    fn add_listed_parts(&mut self) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        for listed in &self.manifest.parts {
+            let relative = check_inside(&listed.file).map_err(|what| self.manifest_error(what))?;
+            // A table of a later minor change: its parts are nobody's business here.
+            let Some(table) = tables::by_name(&listed.table) else { continue };
+            if relative.parent() != Some(Path::new(table.name)) {
+                return Err(self.manifest_error(format!("part {} is not in the folder {}", listed.file, table.name)));
+            }
+            if !seen.insert(relative.to_owned()) {
+                return Err(self.manifest_error(format!("part {} is listed twice", listed.file)));
+            }
+            let checksum = parse_checksum(&listed.checksum).ok_or_else(|| {
+                self.manifest_error(format!("part {} has no checksum of the form {CHECKSUM_PREFIX}…", listed.file))
+            })?;
+            let path = self.path.join(relative);
+            let bytes = size_of_part(&path)?;
+            if bytes != listed.bytes {
+                let state = if bytes < listed.bytes { "truncated" } else { "longer than recorded" };
+                let what = format!("{state}: {bytes} bytes, trace.json lists {}; copy the trace again", listed.bytes);
+                return Err(Error::damaged(path.display().to_string(), what));
+            }
+            let listed = Some(Listed { rows: listed.rows, checksum });
+            self.parts.entry(table.name).or_default().push(Part { table, path, bytes, listed });
+        }
+        Ok(())
+    }
+
+    fn add_unlisted_parts(&mut self) -> Result<(), Error> {
+        for table in tables::TABLES {
+            let files = list_parquet(&self.path.join(table.name))?;
+            let known: HashSet<PathBuf> = self.parts_of(table).iter().map(|p| p.path.clone()).collect();
+            for path in files.into_iter().filter(|path| !known.contains(path)) {
+                let bytes = size_of_part(&path)?;
+                self.warnings.push(format!(
+                    "{} is not listed in trace.json: it is read, but no checksum vouches for it",
+                    path.display()
+                ));
+                self.parts.entry(table.name).or_default().push(Part { table, path, bytes, listed: None });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads and checks `trace.json`, its version first.
+fn read_manifest(path: &Path) -> Result<Manifest, Error> {
+    let not_a_trace = |why: String| Error::NotATrace { path: path.display().to_string(), why };
+    let directory = fs::metadata(path).map_err(|error| not_a_trace(error.to_string()))?;
+    if !directory.is_dir() {
+        return Err(not_a_trace("it is a file".to_owned()));
+    }
+    let file = path.join(manifest::FILE_NAME);
+    match fs::symlink_metadata(&file) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Err(not_a_trace("its trace.json is not a regular file".to_owned())),
+        Err(_) => return Err(not_a_trace("it holds no trace.json".to_owned())),
+    }
+    let mut text = Vec::new();
+    let opened = fs::File::open(&file).map_err(|error| Error::unreadable(&file, &error))?;
+    opened.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| Error::unreadable(&file, &error))?;
+    let damaged = |what: String| Error::damaged(file.display().to_string(), what);
+    if text.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(damaged(format!("larger than {} MiB: not a manifest", MANIFEST_BYTES_MAX >> 20)));
+    }
+    let broken =
+        |error: serde_json::Error| damaged(format!("not a manifest of a trace ({error}); copy the trace again"));
+    check_version(path, &serde_json::from_slice(&text).map_err(broken)?, damaged)?;
+    serde_json::from_slice(&text).map_err(broken)
+}
+
+fn check_version(path: &Path, json: &serde_json::Value, damaged: impl Fn(String) -> Error) -> Result<(), Error> {
+    let version = json
+        .get("format_version")
+        .and_then(serde_json::Value::as_u64)
+        .ok_or_else(|| damaged("has no format_version: not a manifest of a trace".to_owned()))?;
+    let version = FormatVersion(u32::try_from(version).unwrap_or(u32::MAX));
+    if version > FormatVersion::CURRENT {
+        let readable = FormatVersion::CURRENT.0;
+        return Err(Error::Newer { path: path.display().to_string(), found: version.0, readable });
+    }
+    if !version.is_readable() {
+        return Err(damaged(format!("format version {version} never existed")));
+    }
+    Ok(())
+}
+
+/// The path of a part if it is relative and stays inside the directory.
+fn check_inside(file: &str) -> Result<&Path, String> {
+    let path = Path::new(file);
+    let inside = !file.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
+    if inside { Ok(path) } else { Err(format!("part {file:?} lies outside the trace: refused")) }
+}
+
+/// The number behind `xxh3_128:`.
+pub fn parse_checksum(text: &str) -> Option<u128> {
+    let digits = text.strip_prefix(CHECKSUM_PREFIX)?;
+    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(digits, 16).ok()
+}
+
+fn size_of_part(path: &Path) -> Result<u64, Error> {
+    let name = || path.display().to_string();
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => Ok(found.len()),
+        Ok(_) => Err(Error::damaged(name(), "not a regular file: refused")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::damaged(name(), "listed in trace.json but not there; copy the trace again, whole"))
+        }
+        Err(error) => Err(Error::damaged(name(), format!("cannot be read: {error}"))),
+    }
+}
+
+/// The finished Parquet files of a folder (the recorder's unfinished ones begin with a dot); a folder that is not there
+/// holds none.
+fn list_parquet(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error: io::Error| Error::unreadable(folder, &error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let text = name.to_string_lossy();
+        if text.ends_with(".parquet") && !text.starts_with('.') {
+            files.push(folder.join(&name));
+        }
+    }
+    Ok(files)
+}
