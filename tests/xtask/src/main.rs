@@ -1,2 +1,106 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: everything a developer types.
+//!
+//! It knows the other crates only by the names of their binaries, so that it compiles in seconds on a bare machine and
+//! can install what the others need. The same program is `/init` of the virtual machine that [`vm`] boots.
+
+mod bench;
+mod build;
+mod command;
+mod cpio;
+mod demo;
+mod dist;
+mod init;
+mod macos;
+mod place;
+mod setup;
+mod soak;
+mod steps;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+/// The error of every command: one line that says what was wrong and what to do next.
+type Result<T = ()> = std::result::Result<T, String>;
+
+/// One command of `cargo xtask`.
+struct Task {
+    name: &'static str,
+    options: &'static str,
+    doc: &'static str,
+    run: fn(&[String]) -> Result,
+}
+
+const TASKS: &[Task] = &[
+    Task {
+        name: "setup",
+        options: "[--yes]",
+        doc: "install what is missing, after asking",
+        run: |options| setup::ensure(&setup::Need::ALL, setup::Consent::from_options(options)?),
+    },
+    Task {
+        name: "demo",
+        options: "[--yes]",
+        doc: "build, record a contended workload on this kernel, print the report",
+        run: demo::run,
+    },
+    Task { name: "test", options: "[--yes]", doc: "format, lints, every test, the kernel matrix", run: test::run },
+    Task {
+        name: "vm",
+        options: "[--yes]",
+        doc: "the counting tests on other kernels, under qemu",
+        run: |options| vm::run(options),
+    },
+    Task { name: "soak", options: "[--yes]", doc: "the live tests at full counts; hours", run: soak::run },
+    Task {
+        name: "bench",
+        options: "[--yes] [--quick]",
+        doc: "what recording costs, beside its peers; writes docs/performance.md",
+        run: bench::run,
+    },
+    Task { name: "dist", options: "[--yes]", doc: "static binaries with checksums in target/dist", run: dist::run },
+    Task {
+        name: "check-macos",
+        options: "[--yes]",
+        doc: "type-check the analyzer for macOS",
+        run: |options| macos::run(options),
+    },
+];
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        init::run();
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, options)) = arguments.split_first() else {
+        print!("{}", usage());
+        return ExitCode::from(2);
+    };
+    if ["help", "-h", "--help"].contains(&name.as_str()) {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        eprint!("cargo xtask: there is no command {name:?}\n{}", usage());
+        return ExitCode::from(2);
+    };
+    if let Some(unknown) = options.iter().find(|option| !task.options.contains(&format!("[{option}]"))) {
+        eprint!("cargo xtask {name}: unknown option {unknown:?}\n{}", usage());
+        return ExitCode::from(2);
+    }
+    match (task.run)(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> String {
+    let mut text = String::from("usage: cargo xtask COMMAND\n");
+    for task in TASKS {
+        text += &format!("  {:<24} {}\n", format!("{} {}", task.name, task.options), task.doc);
+    }
+    text
+}

@@ -1,0 +1,60 @@
+//! The first process of the virtual machine: mounts what the programs need, runs the tests, switches the machine off.
+
+use crate::Result;
+use crate::vm::{BEGIN, PASSED};
+use rustix::mount::{MountFlags, mount};
+use rustix::process::{WaitOptions, wait};
+use rustix::system::{RebootCommand, reboot};
+use std::process::Command;
+
+/// Type and place of what is mounted, in order.
+const MOUNTS: &[(&str, &str)] = &[
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/tmp"),
+    ("cgroup2", "/sys/fs/cgroup"),
+    ("mqueue", "/dev/mqueue"),
+];
+
+/// Does it all; the marker is printed only after every test has passed.
+pub fn run() -> ! {
+    match mount_all().and_then(|()| run_tests()) {
+        Ok(()) => println!("{PASSED}"),
+        Err(error) => println!("ipctrace-vm: {error}"),
+    }
+    rustix::fs::sync();
+    let error = reboot(RebootCommand::PowerOff);
+    // Returning from pid 1 is a kernel panic, which ends the machine too.
+    panic!("cannot power off: {error:?}");
+}
+
+fn mount_all() -> Result {
+    for (kind, place) in MOUNTS {
+        std::fs::create_dir_all(place).map_err(|error| format!("{place}: {error}"))?;
+        mount(*kind, *place, *kind, MountFlags::empty(), None).map_err(|error| format!("mount {place}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn run_tests() -> Result {
+    println!("{BEGIN}");
+    let mut tests = Command::new("/live");
+    tests.args(std::env::args().skip(1));
+    tests.env("PATH", "/bin").env("TMPDIR", "/tmp").env("RUST_BACKTRACE", "1");
+    tests.env("IPC_BIN_DIR", "/bin").env("IPC_REQUIRE_LIVE", "1").env("IPC_VM", "1");
+    let child = tests.spawn().map_err(|error| format!("cannot start /live: {error}"))?;
+    loop {
+        // Orphans end here too, and must not stay as zombies.
+        let (pid, status) = wait(WaitOptions::empty())
+            .map_err(|error| format!("wait: {error}"))?
+            .ok_or("wait returned without a process")?;
+        if pid.as_raw_nonzero().get().unsigned_abs() != child.id() {
+            continue;
+        }
+        return match status.exit_status() {
+            Some(0) => Ok(()),
+            _ => Err(format!("the tests failed: {status:?}")),
+        };
+    }
+}

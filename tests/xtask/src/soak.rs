@@ -1,0 +1,44 @@
+//! `cargo xtask soak`: the live tests at full counts, with a dated log.
+
+use crate::build::{Profile, static_cargo};
+use crate::command::{command, output};
+use crate::setup::{self, Consent, Need};
+use crate::test::{self, Seed};
+use crate::{Result, place};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+/// The command.
+pub fn run(options: &[String]) -> Result {
+    setup::ensure(&[Need::Build, Need::Test], Consent::from_options(options)?)?;
+    let folder = place::target("soak");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let date = output(command("date").args(["--utc", "+%Y%m%dT%H%M%SZ"]))?;
+    let path = folder.join(format!("soak-{}.log", date.trim()));
+    let mut log = fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let seed = Seed::choose()?;
+    let machine = output(command("uname").args(["-srvm"]))?;
+    let _ = writeln!(log, "cargo xtask soak, {}, seed {}, on {}", date.trim(), seed.0, machine.trim());
+
+    let mut tests = static_cargo(&["nextest", "run", "--workspace", "--cargo-profile", Profile::Ci.name()]);
+    tests.args(["--config-file", "tests/nextest.toml", "--profile", "soak", "-E", "binary(live)"]);
+    test::set_environment(&mut tests, seed);
+    tests.env("IPC_SOAK", "1");
+    let result = run_logged(&mut tests, &mut log);
+    eprintln!("log: {}", place::short(&path));
+    result
+}
+
+/// Shows and keeps what the command prints; nextest reports on stderr.
+fn run_logged(command: &mut Command, log: &mut fs::File) -> Result {
+    let mut child =
+        command.stderr(Stdio::piped()).spawn().map_err(|error| format!("cannot start the tests: {error}"))?;
+    let stderr = child.stderr.take().ok_or("the tests have no stderr")?;
+    for line in BufReader::new(stderr).lines().map_while(std::io::Result::ok) {
+        eprintln!("{line}");
+        writeln!(log, "{line}").map_err(|error| format!("cannot write the log: {error}"))?;
+    }
+    let status = child.wait().map_err(|error| format!("cannot wait for the tests: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the tests failed: {status}")) }
+}

@@ -1,0 +1,163 @@
+//! `cargo xtask vm`: boots other kernels under qemu and runs the counting tests there.
+//!
+//! qemu emulates every instruction (TCG): no virtualisation by the host is needed, so it works inside virtual machines
+//! too. The first root file system holds static programs only; this program is its `/init`.
+
+use crate::build::{self, Profile};
+use crate::command::command;
+use crate::cpio::Archive;
+use crate::setup::{self, Consent, Need};
+use crate::test::Seed;
+use crate::{Result, place};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// A kernel of the matrix.
+pub struct Kernel {
+    /// Its folder below `target/vm`.
+    pub name: &'static str,
+    /// Debian's package that depends on the kernel of the day.
+    pub package: &'static str,
+}
+
+/// The kernel matrix.
+pub const KERNELS: &[Kernel] = &[Kernel { name: "debian-6.1", package: "linux-image-cloud-amd64" }];
+
+/// What `/init` prints before the tests, and at their end.
+pub const BEGIN: &str = "ipctrace-vm: the tests begin";
+/// Printed only when every test passed: a panic, a hang or a failure never prints it.
+pub const PASSED: &str = "ipctrace-vm: the tests passed";
+
+/// Only the tests that count: they need no second program to compare with.
+const TESTS: &[&str] = &["counting::", "--test-threads=1"];
+/// Emulation is ten to twenty times slower than the processor.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
+/// How much of the console is shown when something went wrong.
+const TAIL_LINES: usize = 60;
+
+impl Kernel {
+    /// Where it is unpacked.
+    pub fn folder(&self) -> PathBuf {
+        place::target("vm").join(self.name)
+    }
+
+    /// The file that boots.
+    pub fn image(&self) -> Option<PathBuf> {
+        let files = fs::read_dir(self.folder().join("boot")).ok()?;
+        files.flatten().find(|file| file.file_name().to_string_lossy().starts_with("vmlinuz-")).map(|file| file.path())
+    }
+}
+
+/// The command.
+pub fn run(options: &[String]) -> Result {
+    setup::ensure(&[Need::Build, Need::Vm], Consent::from_options(options)?)?;
+    build::build(Profile::Ci, &["ipc-recorder", "ipc-analyzer", "ipc-workload", "xtask"])?;
+    boot_all(Seed::choose()?)
+}
+
+/// Boots every kernel; the programs are built.
+pub fn boot_all(seed: Seed) -> Result {
+    let initramfs = place::target("vm").join("initramfs.cpio");
+    let archive = initramfs_of(&build::test_binary(Profile::Ci, "live")?)?;
+    fs::write(&initramfs, archive).map_err(|error| format!("{}: {error}", initramfs.display()))?;
+    for kernel in KERNELS {
+        let image = kernel.image().ok_or_else(|| format!("no kernel {}; run cargo xtask setup", kernel.name))?;
+        eprintln!("booting {}", place::short(&image));
+        let began = Instant::now();
+        let log = kernel.folder().join("console.log");
+        Console::watch(qemu(&image, &initramfs, seed)?, &log)?;
+        eprintln!(
+            "{}: passed in {:.0} s (console: {})",
+            kernel.name,
+            began.elapsed().as_secs_f64(),
+            place::short(&log)
+        );
+    }
+    Ok(())
+}
+
+fn initramfs_of(tests: &Path) -> Result<Vec<u8>> {
+    let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "proc", "sys", "tmp"] {
+        archive.directory(folder);
+    }
+    archive.device("dev/console", 5, 1);
+    archive.program("init", &read(&Profile::Ci.folder().join("xtask"))?);
+    archive.program("live", &read(tests)?);
+    for program in build::PROGRAMS {
+        archive.program(&format!("bin/{program}"), &read(&Profile::Ci.folder().join(program))?);
+    }
+    Ok(archive.finish())
+}
+
+fn qemu(image: &Path, initramfs: &Path, seed: Seed) -> Result<Child> {
+    let mut qemu = command("qemu-system-x86_64");
+    qemu.args(["-accel", "tcg", "-smp", "2", "-m", "1G", "-nographic", "-no-reboot", "-nic", "none"]);
+    // panic=-1 reboots at once, and -no-reboot makes that an end. What the kernel does not know becomes the environment
+    // of /init, and what follows -- its arguments.
+    let line = format!("console=ttyS0 panic=-1 quiet IPC_SEED={} -- {}", seed.0, TESTS.join(" "));
+    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", &line]);
+    qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    qemu.spawn().map_err(|error| format!("cannot start qemu: {error}; run cargo xtask setup"))
+}
+
+/// What the virtual machine prints.
+struct Console {
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    log: fs::File,
+}
+
+impl Console {
+    /// Follows the machine to its end. Success is the marker, and nothing else.
+    fn watch(mut machine: Child, log: &Path) -> Result {
+        let stdout = machine.stdout.take().ok_or("qemu has no stdout")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n').map_while(std::io::Result::ok) {
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let log = fs::File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let mut console = Console { lines, seen: Vec::new(), log };
+        let result = console.read(Instant::now() + TIME_LIMIT);
+        // Both fail only when it is gone already.
+        let _ = machine.kill();
+        let _ = machine.wait();
+        result.map_err(|error| format!("{error}; the end of the console:\n{}", console.tail()))
+    }
+
+    fn read(&mut self, deadline: Instant) -> Result {
+        let mut is_begun = false;
+        loop {
+            let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
+                let is_late = Instant::now() >= deadline;
+                let what = if is_late { "did not end in time" } else { "ended without passing the tests" };
+                return Err(format!("the virtual machine {what}"));
+            };
+            // The log is a convenience; the verdict does not depend on it.
+            let _ = writeln!(self.log, "{line}");
+            if line.ends_with(PASSED) {
+                return Ok(());
+            }
+            // The firmware leaves control characters before the first line.
+            is_begun |= line.ends_with(BEGIN);
+            if is_begun {
+                eprintln!("  {line}");
+            }
+            self.seen.push(line);
+        }
+    }
+
+    fn tail(&self) -> String {
+        self.seen[self.seen.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+}
