@@ -129,6 +129,11 @@ impl Load {
         if self == Load::SemopBurst { 5 } else { 1 }
     }
 
+    /// Whether it makes so many traced calls that what a trace costs at its start and end vanishes in what a call costs.
+    fn is_long(self) -> bool {
+        matches!(self, Load::Semop | Load::SemopTwice)
+    }
+
     fn processes(self) -> u64 {
         if self == Load::SemopTwice { 2 } else { 1 }
     }

@@ -99,8 +99,7 @@ fn under_recorder(load: &Load, scale: &Scale) -> Result<Sample> {
     let manifest = fs::read_to_string(trace.join("trace.json")).map_err(|error| format!("trace.json: {error}"))?;
     sample.lost = number(&manifest, "lost_calls")? + number(&manifest, "lost_records")?;
     let recorded = number(&manifest, "calls")?;
-    // A load of untraced calls leaves next to none: per call means nothing then.
-    if recorded >= load.calls(scale) && *load != Load::Bystander {
+    if load.is_long() {
         sample.bytes_per_call = Some(size(&trace)? as f64 / recorded as f64);
         sample.cpu_ns_per_call = Some(cpu_ns as f64 / recorded as f64);
     }
@@ -140,7 +139,7 @@ fn under_perf(load: &Load, scale: &Scale) -> Result<Sample> {
     }
     sample.lost = lost;
     // Two samples are one call.
-    if *load != Load::Bystander && samples > 0 {
+    if load.is_long() && samples > 0 {
         let bytes = fs::metadata(&data).map_err(|error| format!("{}: {error}", data.display()))?.len();
         sample.bytes_per_call = Some(bytes as f64 / (samples / 2) as f64);
     }
