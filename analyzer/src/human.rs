@@ -25,12 +25,12 @@ pub fn duration(ns: i128) -> String {
     for (unit_ns, unit) in UNITS {
         // What rounds to 1000 of a unit reads better as 1.00 of the next.
         let hundredths = (ns * 100 + unit_ns / 2) / unit_ns;
-        let limit = if unit == "s" { 100_00 } else { 999_50 };
-        if hundredths < limit {
+        let limit_ns = if unit == "s" { unit_ns * 9995 / 100 } else { unit_ns * 9995 / 10 };
+        if ns < limit_ns {
             return match hundredths {
                 ..1000 => format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100),
                 1000..10000 => format!("{}.{} {unit}", hundredths / 100, hundredths % 100 / 10),
-                _ => format!("{} {unit}", (hundredths + 50) / 100),
+                _ => format!("{} {unit}", (ns + unit_ns / 2) / unit_ns),
             };
         }
     }
