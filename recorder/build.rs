@@ -32,7 +32,8 @@ fn build() -> Result<(), String> {
         .current_dir(root.join("probes"))
         .args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
-        .env("RUSTFLAGS", format!("-C linker={} -C link-arg=--btf", linker.display()));
+        .env("RUSTFLAGS", format!("-C linker={} -C link-arg=--btf", linker.display()))
+        .env("LD_LIBRARY_PATH", library_path());
     let output = cargo.output().map_err(|e| format!("cannot start cargo for the eBPF programs: {e}"))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
@@ -44,6 +45,21 @@ fn build() -> Result<(), String> {
     let object = target_dir.join(TARGET).join("release/ipc-probes");
     std::fs::copy(&object, out.join("probes.o")).map_err(|e| format!("cannot copy {}: {e}", object.display()))?;
     Ok(())
+}
+
+/// bpf-linker links with the LLVM of the rustc that built it: the outer one.
+fn library_path() -> std::ffi::OsString {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let library = sysroot(Command::new(rustc)).map(|sysroot| sysroot.join("lib"));
+    let inherited = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let paths = library.into_iter().chain(env::split_paths(&inherited));
+    env::join_paths(paths).unwrap_or_else(|_| inherited.clone())
+}
+
+/// Where this rustc keeps its libraries, `None` if it cannot be started.
+fn sysroot(mut rustc: Command) -> Option<PathBuf> {
+    let output = rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
+    Some(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
 fn variable(name: &str) -> Result<String, String> {
@@ -70,16 +86,13 @@ enum Toolchain {
 
 impl Toolchain {
     fn find() -> Result<Toolchain, String> {
-        let sysroot = |mut command: Command| {
-            let output = command.args(["--print", "sysroot"]).output().ok().filter(|o| o.status.success())?;
-            Some(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("lib/rustlib"))
-        };
-        if sysroot(Command::new("/usr/bin/rustc")).is_some_and(|s| s.join(TARGET).is_dir()) {
+        let libraries = |rustc: Command| sysroot(rustc).map(|sysroot| sysroot.join("lib/rustlib"));
+        if libraries(Command::new("/usr/bin/rustc")).is_some_and(|l| l.join(TARGET).is_dir()) {
             return Ok(Toolchain::Debian);
         }
         let mut nightly = Command::new("rustup");
         nightly.args(["run", "nightly", "rustc"]);
-        if sysroot(nightly).is_some_and(|s| s.join("src/rust/library/core").is_dir()) {
+        if libraries(nightly).is_some_and(|l| l.join("src/rust/library/core").is_dir()) {
             return Ok(Toolchain::Nightly);
         }
         Err(format!(

@@ -63,6 +63,8 @@ fn latency_of_small_groups_is_exact_and_of_large_ones_within_a_thousandth() {
     check_latency(&Parameters { calls: 40, ..parameters }, "syscall,pid", |c| vec![c.syscall.into(), c.pid.into()]);
 }
 
+type Keeps<'a> = &'a dyn Fn(&Call) -> bool;
+
 #[test]
 fn filters_keep_what_a_loop_keeps() {
     let parameters = Parameters::default();
@@ -70,7 +72,7 @@ fn filters_keep_what_a_loop_keeps() {
     let end_ns = fixture::read_manifest(&trace).session.end_ns;
     let since = START_NS + 4_000_000;
     let overlaps = |c: &Call| c.end_ns().unwrap_or(end_ns) >= since && c.start_ns <= since + 1_000_000;
-    let cases: [(&[&str], &dyn Fn(&Call) -> bool); 7] = [
+    let cases: [(&[&str], Keeps); 7] = [
         (&["--pid", "1003"], &|c| c.pid == 1003),
         (&["--pid", "1003,1004"], &|c| c.pid == 1003 || c.pid == 1004),
         (&["--comm", "worker"], &|c| c.comm == "worker"),

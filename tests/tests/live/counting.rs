@@ -183,7 +183,9 @@ fn stop_at_random(recorder: &mut Running, state: &mut u64) -> u64 {
     let mut stops = 0;
     while !recorder.stdout().ends_with("}\n") && !recorder.has_ended() {
         recorder.signal(Signal::STOP);
-        wait_until("the recorder is stopped", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
+        // Or a zombie: it may have ended since it was asked.
+        let is_still = |stat: &str| stat.contains(") T ") || stat.contains(") Z ");
+        wait_until("the recorder is stopped", || is_still(&std::fs::read_to_string(&stat).unwrap()));
         pause(state);
         recorder.signal(Signal::CONT);
         pause(state);

@@ -96,7 +96,9 @@ fn initramfs_of(tests: &Path) -> Result<Vec<u8>> {
 }
 
 fn qemu(image: &Path, initramfs: &Path, seed: Seed) -> Result<Child> {
-    let mut qemu = command("qemu-system-x86_64");
+    // Whoever kills this program kills the machine with it.
+    let mut qemu = command("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     qemu.args(["-accel", "tcg", "-smp", "2", "-m", "1G", "-nographic", "-no-reboot", "-nic", "none"]);
     // panic=-1 reboots at once, and -no-reboot makes that an end. What the kernel does not know becomes the environment
     // of /init, and what follows -- its arguments.
