@@ -10,6 +10,7 @@ use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Meaning};
 use ipc_schema::manifest::{Attached, Missing};
 use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, gate};
 use std::io;
+use std::time::Duration;
 
 /// The eBPF programs, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes.o"));
@@ -298,7 +299,7 @@ impl Probes {
             Way::BtfTracepoint => {
                 let btf = btf.ok_or("the kernel has no BTF")?;
                 let program: &mut BtfTracePoint = program.try_into().map_err(text)?;
-                program.load(hook.name, btf).map_err(text)?;
+                retry(|| program.load(hook.name, btf)).map_err(text)?;
                 let id = program.attach().map_err(text)?;
                 program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
             }
@@ -307,14 +308,14 @@ impl Probes {
             }
             Way::RawTracepoint => {
                 let program: &mut RawTracePoint = program.try_into().map_err(text)?;
-                program.load().map_err(text)?;
+                retry(|| program.load()).map_err(text)?;
                 let id = program.attach(hook.name).map_err(text)?;
                 program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
             }
             Way::Tracepoint if offsets.fork_child_pid == 0 => Err("tracefs is not mounted".into()),
             Way::Tracepoint => {
                 let program: &mut TracePoint = program.try_into().map_err(text)?;
-                program.load().map_err(text)?;
+                retry(|| program.load()).map_err(text)?;
                 let id = program.attach(hook.category, hook.name).map_err(text)?;
                 program.take_link(id).map(Link::Tracepoint).map_err(text)
             }
@@ -400,6 +401,19 @@ fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
         cause = e.source();
     }
     None
+}
+
+/// Loads a program; again when the verifier gave up because a signal (a stop, a child's end) came in between: it then
+/// says EAGAIN, `kernel/bpf/verifier.c`.
+fn retry(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    const ATTEMPTS: u32 = 50;
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if os_error(&error) == Some(libc::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+    load()
 }
 
 fn load_error(error: &aya::EbpfError) -> Error {
