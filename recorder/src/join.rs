@@ -166,6 +166,10 @@ impl Join {
 
     /// What was finished since the last time.
     pub fn finished(&mut self) -> Finished {
+        for call in std::mem::take(&mut self.tasks.died_in) {
+            let end_ns = call.end_ns.unwrap_or(call.start_ns);
+            self.calls.push(killed(call, end_ns));
+        }
         Finished {
             calls: std::mem::take(&mut self.calls),
             processes: std::mem::take(&mut self.tasks.ended_processes),
@@ -233,7 +237,7 @@ fn set_sops(call: &mut Call, bytes: &[u8]) {
 mod tests {
     use super::*;
     use bytemuck::{Pod, Zeroable, bytes_of};
-    use ipc_schema::wire::{Enter, Exit, TaskExit, Whole, kind};
+    use ipc_schema::wire::{Context, Enter, Exit, TaskExit, Whole, kind};
 
     const PID: u32 = 5_000_000;
 
@@ -274,6 +278,21 @@ mod tests {
         feed(&mut join, &TaskExit { header: header(kind::TASK_EXIT, 30), exit_code: 9, padding: 0 });
         let calls = join.finished().calls;
         assert_eq!((calls[0].outcome, calls[0].end_ns, calls[0].return_value()), (Outcome::Killed, Some(30), None));
+    }
+
+    #[test]
+    fn a_killed_call_survives_the_loss_of_its_death_and_the_reuse_of_its_thread_id() {
+        let mut join = Join::new(0);
+        let mut context = Context { header: header(kind::CONTEXT, 5), thread_start_ns: 1, ..Context::zeroed() };
+        feed(&mut join, &context);
+        feed(&mut join, &enter(10));
+        let mut last = exit(25, -4);
+        last.header.flags = flag::FATAL;
+        feed(&mut join, &last);
+        (context.header.time_ns, context.thread_start_ns) = (50, 40);
+        feed(&mut join, &context);
+        let calls = join.finished().calls;
+        assert_eq!((calls.len(), calls[0].outcome, calls[0].end_ns), (1, Outcome::Killed, Some(25)));
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct Tasks {
     pub ended_threads: Vec<Thread>,
     /// Executions since they were last taken.
     pub executions: Vec<Execution>,
+    /// Calls of threads that died in them while the record of their end was lost, since they were last taken.
+    pub died_in: Vec<Call>,
 }
 
 fn known(start_ns: u64) -> Option<u64> {
@@ -148,7 +150,9 @@ impl Tasks {
 
     /// Another thread has this id from now on.
     fn put_thread(&mut self, thread: Thread) {
-        if let Some(old) = self.threads.insert(thread.tid, thread) {
+        if let Some(mut old) = self.threads.insert(thread.tid, thread) {
+            // Its end was lost, but not what it died in.
+            self.died_in.extend(old.dying.take().map(|call| *call));
             self.ended_threads.push(old);
         }
     }
@@ -235,6 +239,7 @@ impl Tasks {
 
     /// A thread ended. Returns the call that it died in.
     pub fn exit(&mut self, header: &Header, exit: &TaskExit) -> Option<Box<Call>> {
+        self.roster.creators.remove(&header.tid);
         let mut thread = self.threads.remove(&header.tid);
         let died_in = thread.as_mut().and_then(|t| t.dying.take());
         if let Some(mut thread) = thread {
