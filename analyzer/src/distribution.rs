@@ -1,11 +1,14 @@
 //! Durations of one group: count, sum, smallest and largest exactly; percentiles exactly up to [`EXACT_MAX`] values and
 //! within 0.05 % beyond.
 //!
-//! The buckets are log-linear: values below 2048 each have their own, then 1024 per power of two. They are kept in
-//! pages of 32 that exist only where something fell, so a usual group takes some KiB.
+//! The buckets are log-linear: values below 2048 each have their own, then 1024 per power of two. A group that outgrows
+//! exact values keeps the number of each value's bucket (2 bytes), a large one counts per bucket, in pages of 32 that
+//! exist only where something fell.
 
 /// Up to so many values are kept as they are.
-pub const EXACT_MAX: usize = 4096;
+pub const EXACT_MAX: usize = 1024;
+/// Up to so many values the bucket of each is kept: beyond it, counts take less.
+const LISTED_MAX: usize = 32_768;
 const SUB_BITS: u32 = 10;
 const SUB: u64 = 1 << SUB_BITS;
 const PAGE_BITS: u32 = 5;
@@ -59,7 +62,8 @@ pub struct Distribution {
 #[derive(Clone, Debug)]
 enum Values {
     Exact(Vec<i64>),
-    Bucketed(Box<Buckets>),
+    Listed(Vec<u16>),
+    Counted(Box<Buckets>),
 }
 
 impl Default for Distribution {
@@ -69,22 +73,23 @@ impl Default for Distribution {
 }
 
 impl Distribution {
-    /// Adds a value; `grown_bytes` counts the memory that it took.
+    /// Adds a value; `grown_bytes` follows the memory that it takes.
     #[inline]
-    pub fn add(&mut self, value: i64, grown_bytes: &mut usize) {
+    pub fn add(&mut self, value: i64, grown_bytes: &mut isize) {
         self.count += 1;
         self.sum += i128::from(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
         match &mut self.values {
-            Values::Bucketed(buckets) => buckets.add(bucket_of(value), 1, grown_bytes),
+            Values::Counted(buckets) => buckets.add(bucket_of(value), 1, grown_bytes),
+            Values::Listed(buckets) if buckets.len() < buckets.capacity() => buckets.push(bucket_of(value)),
             Values::Exact(values) if values.len() < values.capacity() => values.push(value),
-            Values::Exact(_) => self.values.push_slow(value, grown_bytes),
+            Values::Listed(_) | Values::Exact(_) => self.values.push_slow(value, grown_bytes),
         }
     }
 
     /// Adds many values: faster than one by one.
-    pub fn add_all(&mut self, values: &[i64], grown_bytes: &mut usize) {
+    pub fn add_all(&mut self, values: &[i64], grown_bytes: &mut isize) {
         let (min, max) = values.iter().fold((i64::MAX, i64::MIN), |(min, max), v| (min.min(*v), max.max(*v)));
         self.count += values.len() as u64;
         // Plain sums of what cannot overflow are done many at a time.
@@ -96,8 +101,9 @@ impl Distribution {
         for (i, value) in values.iter().enumerate() {
             match &mut self.values {
                 Values::Exact(kept) if kept.len() < kept.capacity() => kept.push(*value),
-                Values::Exact(_) => self.values.push_slow(*value, grown_bytes),
-                Values::Bucketed(buckets) => {
+                Values::Listed(kept) if kept.len() < kept.capacity() => kept.push(bucket_of(*value)),
+                Values::Exact(_) | Values::Listed(_) => self.values.push_slow(*value, grown_bytes),
+                Values::Counted(buckets) => {
                     values[i..].iter().for_each(|value| buckets.add(bucket_of(*value), 1, grown_bytes));
                     return;
                 }
@@ -117,8 +123,10 @@ impl Distribution {
     /// The percentiles `fractions` as DuckDB's `quantile_cont` defines them, rounded to whole nanoseconds; `None` without
     /// values.
     pub fn percentiles<const N: usize>(&mut self, fractions: [f64; N]) -> Option<[i64; N]> {
-        if let Values::Exact(values) = &mut self.values {
-            values.sort_unstable();
+        match &mut self.values {
+            Values::Exact(values) => values.sort_unstable(),
+            Values::Listed(buckets) => buckets.sort_unstable(),
+            Values::Counted(_) => {}
         }
         let last = self.count.checked_sub(1)?;
         Some(fractions.map(|fraction| {
@@ -130,7 +138,7 @@ impl Distribution {
         }))
     }
 
-    /// The value with `rank` smaller ones; exact values must be sorted.
+    /// The value with `rank` smaller ones; what is listed must be sorted.
     fn ranked(&self, rank: u64) -> i64 {
         // The ends are known exactly.
         if rank == 0 {
@@ -139,74 +147,126 @@ impl Distribution {
         if rank + 1 >= self.count {
             return self.max;
         }
-        match &self.values {
-            Values::Exact(values) => values.get(rank as usize).copied().unwrap_or(self.max),
-            Values::Bucketed(buckets) => middle_of(buckets.ranked(rank)).clamp(self.min, self.max),
-        }
+        let bucket = match &self.values {
+            Values::Exact(values) => return values.get(rank as usize).copied().unwrap_or(self.max),
+            Values::Listed(buckets) => buckets.get(rank as usize).copied().unwrap_or(0),
+            Values::Counted(buckets) => buckets.ranked(rank),
+        };
+        middle_of(bucket).clamp(self.min, self.max)
     }
 
     /// The memory behind it, bytes.
     pub fn heap_bytes(&self) -> usize {
         match &self.values {
             Values::Exact(values) => values.capacity() * size_of::<i64>(),
-            Values::Bucketed(buckets) => size_of::<Buckets>() + buckets.pages.capacity() * size_of::<[u64; PAGE]>(),
+            Values::Listed(buckets) => buckets.capacity() * size_of::<u16>(),
+            Values::Counted(buckets) => size_of::<Buckets>() + buckets.pages.capacity() * size_of::<[u64; PAGE]>(),
         }
     }
 
-    /// Calls `visit` with each bucket in use, in rising order, and its count.
+    /// Calls `visit` with buckets and how many values of each there are; a bucket may come more than once.
     pub fn for_each_bucket(&self, mut visit: impl FnMut(u16, u64)) {
         match &self.values {
             Values::Exact(values) => values.iter().for_each(|value| visit(bucket_of(*value), 1)),
-            Values::Bucketed(buckets) => buckets.for_each(visit),
+            Values::Listed(buckets) => buckets.iter().for_each(|bucket| visit(*bucket, 1)),
+            Values::Counted(buckets) => buckets.for_each(visit),
         }
     }
 }
 
 impl Values {
+    /// Adds a value for which there is no room.
     #[cold]
-    fn push_slow(&mut self, value: i64, grown_bytes: &mut usize) {
-        let Values::Exact(values) = self else { return };
-        if values.len() < EXACT_MAX {
-            let before = values.capacity();
-            values.reserve_exact(before.max(2).min(EXACT_MAX - before));
-            *grown_bytes += (values.capacity() - before) * size_of::<i64>();
-            values.push(value);
-            return;
+    fn push_slow(&mut self, value: i64, grown_bytes: &mut isize) {
+        match self {
+            Values::Exact(values) if values.len() < EXACT_MAX => {
+                *grown_bytes += grow(values, EXACT_MAX);
+                values.push(value);
+            }
+            Values::Exact(_) => {
+                self.list(grown_bytes);
+                self.push_slow(value, grown_bytes);
+            }
+            Values::Listed(buckets) if buckets.len() < LISTED_MAX => {
+                *grown_bytes += grow(buckets, LISTED_MAX);
+                buckets.push(bucket_of(value));
+            }
+            Values::Listed(_) => self.count(grown_bytes).add(bucket_of(value), 1, grown_bytes),
+            Values::Counted(buckets) => buckets.add(bucket_of(value), 1, grown_bytes),
         }
-        let mut buckets = Buckets::of(values, grown_bytes);
-        buckets.add(bucket_of(value), 1, grown_bytes);
-        *self = Values::Bucketed(buckets);
+    }
+
+    /// From exact values to the buckets of each.
+    fn list(&mut self, grown_bytes: &mut isize) {
+        if let Values::Exact(values) = self {
+            let buckets: Vec<u16> = values.iter().map(|value| bucket_of(*value)).collect();
+            *grown_bytes += size_of_val(buckets.as_slice()) as isize;
+            *grown_bytes -= (values.capacity() * size_of::<i64>()) as isize;
+            *self = Values::Listed(buckets);
+        }
+    }
+
+    /// From whatever it is to counts.
+    fn count(&mut self, grown_bytes: &mut isize) -> &mut Buckets {
+        self.list(grown_bytes);
+        if let Values::Listed(listed) = self {
+            let mut buckets = Box::new(Buckets { directory: [0; PAGES], pages: Vec::new() });
+            *grown_bytes += size_of::<Buckets>() as isize;
+            listed.iter().for_each(|bucket| buckets.add(*bucket, 1, grown_bytes));
+            *grown_bytes -= (listed.capacity() * size_of::<u16>()) as isize;
+            *self = Values::Counted(buckets);
+        }
+        match self {
+            Values::Counted(buckets) => buckets,
+            Values::Exact(_) | Values::Listed(_) => unreachable!("made above"),
+        }
     }
 
     fn merge(&mut self, mut from: Values) {
         let grown_bytes = &mut 0;
-        // Into the one that has buckets, or the longer.
+        // Into the coarser one, or the longer.
         if self.weight() < from.weight() {
             std::mem::swap(self, &mut from);
         }
+        if let (Values::Exact(into), Values::Exact(from)) = (&mut *self, &from)
+            && into.len() + from.len() <= EXACT_MAX
+        {
+            into.extend_from_slice(from);
+            return;
+        }
+        self.list(grown_bytes);
+        from.list(grown_bytes);
         match (&mut *self, from) {
-            (Values::Exact(into), Values::Exact(from)) => {
+            (Values::Listed(into), Values::Listed(from)) if into.len() + from.len() <= LISTED_MAX => {
                 into.extend_from_slice(&from);
-                if into.len() > EXACT_MAX {
-                    *self = Values::Bucketed(Buckets::of(into, grown_bytes));
-                }
             }
-            (Values::Bucketed(into), Values::Exact(from)) => {
-                from.iter().for_each(|value| into.add(bucket_of(*value), 1, grown_bytes));
+            (_, Values::Listed(from)) => {
+                let into = self.count(grown_bytes);
+                from.iter().for_each(|bucket| into.add(*bucket, 1, grown_bytes));
             }
-            (Values::Bucketed(into), Values::Bucketed(from)) => {
+            (_, Values::Counted(from)) => {
+                let into = self.count(grown_bytes);
                 from.for_each(|bucket, count| into.add(bucket, count, grown_bytes));
             }
-            (Values::Exact(_), Values::Bucketed(_)) => unreachable!("buckets weigh more than values"),
+            (_, Values::Exact(_)) => unreachable!("listed above"),
         }
     }
 
-    fn weight(&self) -> usize {
+    fn weight(&self) -> (u8, usize) {
         match self {
-            Values::Exact(values) => values.len(),
-            Values::Bucketed(_) => usize::MAX,
+            Values::Exact(values) => (0, values.len()),
+            Values::Listed(buckets) => (1, buckets.len()),
+            Values::Counted(_) => (2, 0),
         }
     }
+}
+
+/// Makes room, twice as much as before but not beyond `most`; returns the bytes that it takes.
+fn grow<T>(values: &mut Vec<T>, most: usize) -> isize {
+    let before = values.capacity();
+    let room = values.len().max(2).min(most - values.len());
+    values.reserve_exact(room);
+    ((values.capacity() - before) * size_of::<T>()) as isize
 }
 
 /// Counts per bucket, in pages that exist where something fell.
@@ -218,20 +278,13 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn of(values: &[i64], grown_bytes: &mut usize) -> Box<Buckets> {
-        let mut buckets = Box::new(Buckets { directory: [0; PAGES], pages: Vec::new() });
-        *grown_bytes += size_of::<Buckets>();
-        values.iter().for_each(|value| buckets.add(bucket_of(*value), 1, grown_bytes));
-        buckets
-    }
-
     #[inline]
-    fn add(&mut self, bucket: u16, count: u64, grown_bytes: &mut usize) {
+    fn add(&mut self, bucket: u16, count: u64, grown_bytes: &mut isize) {
         let slot = &mut self.directory[usize::from(bucket >> PAGE_BITS)];
         if *slot == 0 {
             self.pages.push([0; PAGE]);
             *slot = self.pages.len() as u16;
-            *grown_bytes += size_of::<[u64; PAGE]>();
+            *grown_bytes += size_of::<[u64; PAGE]>() as isize;
         }
         self.pages[usize::from(*slot - 1)][usize::from(bucket) % PAGE] += count;
     }
@@ -287,7 +340,7 @@ mod tests {
     fn percentiles_match_the_sorted_values() {
         const FRACTIONS: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
         let mut random = 1u64;
-        for size in [1, 2, 3, 100, EXACT_MAX, EXACT_MAX + 1, 50_000] {
+        for size in [1, 2, 3, 100, EXACT_MAX, EXACT_MAX + 1, LISTED_MAX, LISTED_MAX + 1, 2 * LISTED_MAX + 1] {
             let mut parts = [Distribution::default(), Distribution::default()];
             let mut values = Vec::new();
             for i in 0..size {

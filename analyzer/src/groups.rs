@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use ipc_schema::tables::{self, Table};
 use std::cmp::Ordering;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering as Atomic};
 
 /// What the groups of all threads may take together, bytes.
@@ -139,12 +139,15 @@ impl Key {
 
     /// A hash of what the key stands for: the same in every thread and pass.
     fn stable_hash(&self, texts: &Texts) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.trace, self.pid, self.object.numbers()).hash(&mut hasher);
-        for number in [self.syscall, self.comm, self.error, self.object.kind, self.object.name] {
-            texts.get(number).hash(&mut hasher);
-        }
-        hasher.finish()
+        // Odd, and otherwise of no meaning (2^64 divided by the golden ratio).
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let names =
+            [self.syscall, self.comm, self.error, self.object.kind, self.object.name].map(|n| texts.stable_hash(n));
+        let object = [self.object.object_ref, self.object.id, self.object.ipc_ns].map(|n| n as u64);
+        let rest = [self.trace, self.pid, self.object.present].map(u64::from);
+        let mix = |hash: u64, value: &u64| (hash ^ value).wrapping_mul(SPREAD).rotate_left(29);
+        let hash = names.iter().chain(&object).chain(&rest).fold(SPREAD, mix);
+        hash ^ (hash >> 32)
     }
 
     /// The values of a dimension's columns.
@@ -310,7 +313,7 @@ impl Query for GroupQuery<'_> {
             Some(grown_bytes) => grown_bytes,
             None => self.fold_by_rows(partial, batch)?,
         };
-        partial.bytes += grown_bytes;
+        partial.bytes = partial.bytes.saturating_add_signed(grown_bytes);
         if partial.bytes > self.budget_bytes && partial.bits < BITS_MAX && partial.groups.len() > 1 {
             self.pass.bits.fetch_max(partial.bits + 1, Atomic::Relaxed);
         }
@@ -334,7 +337,7 @@ impl Query for GroupQuery<'_> {
 
 impl GroupQuery<'_> {
     /// Adds the rows one by one; returns the memory that they took.
-    fn fold_by_rows(&self, partial: &mut Partial, batch: &Batch) -> Result<usize, Error> {
+    fn fold_by_rows(&self, partial: &mut Partial, batch: &Batch) -> Result<isize, Error> {
         let trace = if self.separate_traces { batch.trace as u32 } else { 0 };
         let keys = partial.keys(self.by, trace, batch)?;
         let durations = batch.int64("duration_ns")?;
@@ -434,7 +437,7 @@ const DICTIONARY_MAX: usize = 256;
 impl Partial {
     /// The usual case, fast: one text dimension with few values and no open call. The durations are put together by
     /// value first. `None`: it is not that case.
-    fn fold_by_text(&mut self, by: &[Dimension], batch: &Batch, pass: &Pass) -> Result<Option<usize>, Error> {
+    fn fold_by_text(&mut self, by: &[Dimension], batch: &Batch, pass: &Pass) -> Result<Option<isize>, Error> {
         let [dimension @ (Dimension::Syscall | Dimension::Comm | Dimension::Error)] = by else { return Ok(None) };
         let (text, durations) = (batch.text(dimension.columns()[0])?, batch.int64("duration_ns")?);
         let values = text.values.len();

@@ -3,6 +3,7 @@
 use crate::batch::Text;
 use arrow::array::{Array, StringArray};
 use hashbrown::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// The number of an absent text.
@@ -13,6 +14,7 @@ pub const NULL: u32 = u32::MAX;
 pub struct Texts {
     numbers: HashMap<Arc<str>, u32>,
     texts: Vec<Arc<str>>,
+    hashes: Vec<u64>,
 }
 
 impl Texts {
@@ -22,6 +24,9 @@ impl Texts {
             return *number;
         }
         let (text, number): (Arc<str>, _) = (text.into(), self.texts.len() as u32);
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        self.hashes.push(hasher.finish());
         self.texts.push(text.clone());
         self.numbers.insert(text, number);
         number
@@ -30,6 +35,11 @@ impl Texts {
     /// The text of a number; `None` for [`NULL`].
     pub fn get(&self, number: u32) -> Option<&str> {
         self.texts.get(number as usize).map(AsRef::as_ref)
+    }
+
+    /// A hash of the text of a number: the same wherever the text is; 0 for [`NULL`].
+    pub fn stable_hash(&self, number: u32) -> u64 {
+        self.hashes.get(number as usize).copied().unwrap_or(0)
     }
 
     /// Takes over the texts of another thread: its numbers, translated.

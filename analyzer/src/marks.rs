@@ -57,13 +57,14 @@ fn loss_text(trace: &Trace, source: &str, loss: &Loss) -> String {
     let (from, to) = (after(loss.from_ns), after(loss.to_ns));
     let effect = match source {
         "records" => "names of threads and processes can be missing or old, calls are all there",
-        "copy_fault" => "their operations are unknown",
+        "copy_fault" => "user memory could not be copied, the calls themselves are all there",
         "x32" => "x32 calls are not captured",
         "not_followed" => "nothing that they did is in any answer",
         _ => "counts and totals are too low, percentiles can shift",
     };
     let why = human::escape(source);
-    format!("LOST {amount} ({why}{place}, {from} to {to} after the start): {effect}")
+    let what = if source == "copy_fault" { "details of " } else { "" };
+    format!("LOST {what}{amount} ({why}{place}, {from} to {to} after the start): {effect}")
 }
 
 fn limits(trace: &Trace) -> Vec<String> {

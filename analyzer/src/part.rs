@@ -27,7 +27,7 @@ const ROW_GROUP_ROWS_MAX: i64 = 1 << 24;
 const COLUMN_BYTES_MAX: i64 = 1 << 30;
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Fits the second-level cache together with what else is there.
-const HASH_BUFFER_BYTES: usize = 256 << 10;
+const HASH_BUFFER_BYTES: usize = 64 << 10;
 
 /// A file read by position, so that threads can share it.
 #[derive(Clone, Debug)]

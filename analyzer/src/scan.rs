@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::query::{GroupStatistics, Query};
 use crate::trace::{Part, Trace};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use ipc_schema::tables::{Table, arrow_schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -207,10 +207,12 @@ pub fn select(batch: Batch, selection: &Selection) -> Result<Batch, Error> {
 /// Decodes one row group batch by batch.
 pub struct RowGroupReader {
     trace: usize,
-    table: &'static Table,
     file: String,
-    columns: Vec<String>,
+    /// The columns asked for, as the table declares them.
+    fields: Vec<Field>,
     reader: ParquetRecordBatchReader,
+    /// For a column without values: NULLs enough for any batch.
+    nulls: Vec<Option<ArrayRef>>,
     rows_left: u64,
 }
 
@@ -223,8 +225,11 @@ impl RowGroupReader {
         let file = part.part.path.display().to_string();
         let input = part::open_file(&part.part)?;
         let metadata = part.metadata.clone();
-        let rows = metadata.metadata().row_group(row_group).num_rows();
-        let mask = ProjectionMask::columns(metadata.parquet_schema(), columns.iter().copied());
+        let group = metadata.metadata().row_group(row_group);
+        let rows_left = u64::try_from(group.num_rows()).unwrap_or(0);
+        // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
+        let filled = columns.iter().copied().filter(|name| StatisticsOf(group).null_count(name) != Some(rows_left));
+        let mask = ProjectionMask::columns(metadata.parquet_schema(), filled);
         let reader = part::guard(|| {
             ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata)
                 .with_row_groups(vec![row_group])
@@ -233,35 +238,26 @@ impl RowGroupReader {
                 .build()
         })
         .map_err(|what| undecodable(&file, &what))?;
-        let rows_left = u64::try_from(rows).unwrap_or(0);
-        Ok(RowGroupReader {
-            trace,
-            table: part.part.table,
-            file,
-            columns: columns.iter().map(ToString::to_string).collect(),
-            reader,
-            rows_left,
-        })
+        let fields = declared_fields(part.part.table, columns).map_err(|what| Error::damaged(&file, what))?;
+        Ok(RowGroupReader { trace, file, nulls: vec![None; fields.len()], fields, reader, rows_left })
     }
 
     /// Puts the columns into the order asked for, NULL where the file has none.
-    fn arrange(&self, record: &RecordBatch) -> Result<Batch, Error> {
+    fn arrange(&mut self, record: &RecordBatch) -> Result<Batch, Error> {
         let rows = record.num_rows();
-        let mut fields = Vec::with_capacity(self.columns.len());
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
-        for name in &self.columns {
-            let field = declared_field(self.table, name).ok_or_else(|| {
-                Error::damaged(&self.file, format!("the table {} has no column {name}", self.table.name))
-            })?;
-            let array = match record.column_by_name(name) {
+        let mut fields = Vec::with_capacity(self.fields.len());
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.fields.len());
+        for (field, nulls) in self.fields.iter().zip(&mut self.nulls) {
+            let array = match record.column_by_name(field.name()) {
                 Some(array) => array.clone(),
-                None => new_null_array(field.data_type(), rows),
+                None => nulls.get_or_insert_with(|| new_null_array(field.data_type(), BATCH_ROWS)).slice(0, rows),
             };
             if !field.is_nullable() && array.null_count() > 0 {
-                return Err(Error::damaged(&self.file, format!("column {name} holds NULL where none is allowed")));
+                let what = format!("column {} holds NULL where none is allowed", field.name());
+                return Err(Error::damaged(&self.file, what));
             }
             // The file may allow NULL where the table does not.
-            fields.push(field.with_nullable(true).with_data_type(array.data_type().clone()));
+            fields.push(field.clone().with_nullable(true).with_data_type(array.data_type().clone()));
             arrays.push(array);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -294,8 +290,10 @@ impl Iterator for RowGroupReader {
     }
 }
 
-fn declared_field(table: &Table, name: &str) -> Option<arrow::datatypes::Field> {
-    table.columns.iter().flat_map(arrow_schema::fields).find(|field| field.name() == name)
+fn declared_fields(table: &Table, columns: &[&str]) -> Result<Vec<Field>, String> {
+    let declared = arrow_schema::schema(table);
+    let field = |name: &&str| declared.field_with_name(name).cloned();
+    columns.iter().map(field).collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
 
 fn undecodable(file: &str, what: &str) -> Error {

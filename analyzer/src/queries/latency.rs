@@ -131,7 +131,12 @@ impl Latency {
                 _ => bars.push((lower, *count)),
             }
         }
-        human::bars(&fill_gaps(&bars))
+        let calls = bars.iter().map(|(_, count)| i128::from(*count)).sum();
+        if calls == 0 {
+            return Vec::new();
+        }
+        let title = format!("How long {} took", human::counted(calls, "completed call"));
+        [String::new(), title].into_iter().chain(human::bars(&fill_gaps(&bars))).collect()
     }
 }
 

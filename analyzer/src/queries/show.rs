@@ -10,7 +10,7 @@ use crate::scan::{self, RowGroupReader};
 use crate::sem_ops::{Operations, SemOps};
 use crate::trace::{Part, Trace};
 use arrow::array::{Array, BooleanArray};
-use ipc_schema::flags::{SEM_FLAGS, write_flags};
+use ipc_schema::flags::{SEM_FLAGS, SIGNALS, name, write_flags};
 use ipc_schema::tables::{self, Kind};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -273,11 +273,12 @@ impl Call<'_> {
         } else if let Some(number) = self.int32("sem_num")? {
             arguments.push(format!("semnum={number}"));
         }
-        let named = [("nsems", "sem_count"), ("signal", "signal")];
-        for (name, column) in named {
-            if let Some(value) = self.int32(column)? {
-                arguments.push(format!("{name}={value}"));
-            }
+        if let Some(count) = self.int32("sem_count")? {
+            arguments.push(format!("nsems={count}"));
+        }
+        if let Some(signal) = self.int32("signal")? {
+            // Real-time signals have no names.
+            arguments.push(name(SIGNALS, signal.into()).map_or_else(|| format!("signal={signal}"), str::to_owned));
         }
         for (name, column) in
             [("size", "size_bytes"), ("type", "msg_type_requested"), ("type", "msg_type"), ("priority", "msg_priority")]

@@ -418,6 +418,9 @@ fn meaning(syscall: &str, error: &str) -> Option<&'static str> {
         ("EPERM", _) => "neither owner nor privileged",
         ("EINVAL", "semget" | "shmget") => "size beyond the limit or the existing object's",
         ("EINVAL", "mq_open") => "attributes beyond fs.mqueue.msg_max, msgsize_max",
+        ("EINVAL", "sigaction" | "sigprocmask" | "sigsuspend" | "sigpending" | "sigtimedwait" | "signalfd") => {
+            "bad signal, how or size of the set"
+        }
         ("EINVAL", _) => "no such id (removed?), or a bad argument",
         ("EFBIG", _) => "semaphore number outside the set",
         ("ERANGE", _) => "semaphore value beyond SEMVMX",

@@ -76,7 +76,7 @@ impl Check {
 /// What keeps the checks from being made at all.
 pub fn ask(trace: &Trace, losses: &Losses, index: usize) -> Result<Vec<Check>, Error> {
     let parts: Vec<&Part> = trace.parts.values().flatten().collect();
-    let looked: Vec<PartChecks> = parts.par_iter().map(|part| check_part(trace, part)).collect();
+    let looked: Vec<PartChecks> = parts.par_iter().with_max_len(1).map(|part| check_part(trace, part)).collect();
     let mut checks = merge_parts(&parts, &looked);
     if checks[0].faults > 0 {
         checks.push(Check::skipped("ids and references", "needs readable files"));
@@ -146,9 +146,10 @@ impl PartChecks {
 
     fn check_trace_ids(&mut self, trace: &Trace, batch: &Batch) -> Result<(), Error> {
         let text = batch.text("trace_id")?;
+        let right: Vec<bool> = text.values.iter().map(|id| id == Some(trace.manifest.trace_id.as_str())).collect();
         self.trace_ids.checked += batch.rows() as u64;
         for row in 0..batch.rows() {
-            if text.get(row) != Some(trace.manifest.trace_id.as_str()) {
+            if !text.index(row).is_some_and(|index| right[index]) {
                 let found = || human::escape(text.get(row).unwrap_or("NULL"));
                 self.trace_ids.fault(|| format!("{} has {}", self.table, found()));
             }

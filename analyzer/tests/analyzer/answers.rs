@@ -2,6 +2,10 @@
 
 use crate::fixture::{self, Call, Parameters, START_NS};
 use crate::{on, rows, stderr, stdout};
+use ipc_analyzer::filter::Selection;
+use ipc_analyzer::groups::{self, Dimension, Group};
+use ipc_analyzer::intern::Texts;
+use ipc_analyzer::trace::Trace;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -124,4 +128,29 @@ fn text_of_traced_programs_is_harmless_on_a_terminal_and_in_csv() {
     let csv = stdout(&on("latency", &trace, &["--by", "comm", "--format", "csv"]));
     assert!(!csv.lines().any(|line| line.starts_with('=') || line.starts_with("\"=")), "{csv}");
     assert!(!csv.contains('\x1b'), "{csv:?}");
+}
+
+/// Groups that do not fit the memory are answered in further passes, each once.
+#[test]
+fn a_tiny_memory_gives_the_same_groups() {
+    let (_directory, path) = trace(&Parameters { calls: 20_000, parts: 4, ..Parameters::default() });
+    let traces = [Trace::open(&path).unwrap()];
+    let by = [Dimension::Object, Dimension::Comm, Dimension::Error];
+    let groups = |budget_bytes: usize| {
+        let mut found = Vec::new();
+        let mut visit = |texts: &Texts, mut group: Group| {
+            let mut key = Vec::new();
+            by.iter().for_each(|dimension| group.key.push_values(*dimension, texts, &mut key));
+            let percentiles = group.durations.percentiles([0.5, 0.999]);
+            found.push(format!("{key:?} {} {} {percentiles:?}", group.durations.sum, group.open));
+        };
+        groups::for_each_within(budget_bytes, &traces, &Selection::everything(), &by, &mut visit).unwrap();
+        found.sort();
+        found
+    };
+    let at_once = groups(usize::MAX);
+    assert!(at_once.len() > 100, "{}", at_once.len());
+    for budget_bytes in [1, 20_000] {
+        assert_eq!(groups(budget_bytes), at_once);
+    }
 }
