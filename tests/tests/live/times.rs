@@ -1,7 +1,7 @@
 //! The times in a trace, beside the clock readings of the workload itself.
 
 use ipc_tests::calls::{self, is_signal};
-use ipc_tests::environment::{self, Live};
+use ipc_tests::environment::Live;
 use ipc_tests::logs;
 use ipc_tests::running::Recording;
 
