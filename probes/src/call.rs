@@ -1,12 +1,12 @@
 //! A call begins and ends: two records, joined in user space.
 
 use crate::kernel::{self, Kernel};
-use crate::maps::{FILTER, FILTER_NONE, PIDS, RECORDER, SLOTS, gate};
+use crate::maps::{FILTER, PIDS, RECORDER, SLOTS, gate};
 use crate::ring::Cpu;
 use crate::task;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use ipc_schema::wire::{
-    Enter, EnterSops, Exit, GATE_SIZE, SOPS_ROOM, Sembuf, SopsHead, Whole, flag, gate as cell, kind, slot,
+    Enter, EnterSops, Exit, GATE_SIZE, SOPS_ROOM, Sembuf, SopsHead, Whole, filter, flag, gate as cell, kind, slot,
 };
 
 /// Bit 30 of the number marks an x32 call, `arch/x86/include/uapi/asm/unistd.h`.
@@ -53,7 +53,7 @@ pub fn is_followed() -> bool {
     if pid == RECORDER.load() {
         return false;
     }
-    FILTER.load() == FILTER_NONE || PIDS.get_ptr(pid).is_some()
+    FILTER.load() == filter::NONE || PIDS.get_ptr(pid).is_some()
 }
 
 /// The thread's slot, by its thread id.

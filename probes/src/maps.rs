@@ -3,7 +3,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
-use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, slot};
+use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, filter, slot};
 
 /// BPF_F_MMAPABLE of `include/uapi/linux/bpf.h`: user space reads the counters without a system call.
 const MMAPABLE: usize = 1024;
@@ -24,14 +24,9 @@ pub static SLOTS: Array<u64, { slot::COUNT as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 pub static PIDS: HashMap<u32, u32, 65536> = HashMap::new();
 
-/// No process filter.
-pub const FILTER_NONE: u32 = 0;
-/// Only the processes in [`PIDS`] and, from their forks on, their descendants.
-pub const FILTER_FOLLOW: u32 = 2;
-
-/// One of the FILTER constants; 1 = only the processes in [`PIDS`].
+/// One of [`filter`].
 #[unsafe(no_mangle)]
-pub static FILTER: Global<u32> = Global::new(FILTER_NONE);
+pub static FILTER: Global<u32> = Global::new(filter::NONE);
 
 /// The recorder's own process id: never traced.
 #[unsafe(no_mangle)]

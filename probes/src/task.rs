@@ -2,13 +2,13 @@
 
 use crate::call::is_followed;
 use crate::kernel::{Kernel, offsets};
-use crate::maps::{FILTER, FILTER_FOLLOW, FILTER_NONE, PIDS, SLOTS};
+use crate::maps::{FILTER, PIDS, SLOTS};
 use crate::ring::Cpu;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
 };
 use aya_ebpf::programs::TracePointContext;
-use ipc_schema::wire::{Context, Exec, Fork, TaskExit, flag, kind, slot};
+use ipc_schema::wire::{Context, Exec, Fork, TaskExit, filter, flag, kind, slot};
 
 /// What may change between two calls of a thread.
 struct Identity {
@@ -141,7 +141,7 @@ pub fn fork_by_record(ctx: &TracePointContext) -> u32 {
 fn followed_fork(tid: u32, pid: u32, start_ns: u64) {
     let Some(cpu) = Cpu::current() else { return };
     let child = if pid == 0 { tid } else { pid };
-    if FILTER.load() == FILTER_FOLLOW && PIDS.insert(child, 1, 0).is_err() {
+    if FILTER.load() == filter::TREE && PIDS.insert(child, 1, 0).is_err() {
         // SAFETY: `c` is this CPU's counters.
         cpu.count(|c| unsafe { &raw mut (*c).not_followed });
     }
@@ -211,7 +211,7 @@ pub fn exit<K: Kernel>(task: *const u8) -> i32 {
         }
         record.submit();
     }
-    if last && FILTER.load() != FILTER_NONE {
+    if last && FILTER.load() != filter::NONE {
         // A process that was never there is no error.
         let _ = PIDS.remove(pid);
     }

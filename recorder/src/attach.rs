@@ -8,7 +8,7 @@ use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Meaning};
 use ipc_schema::manifest::{Attached, Missing};
-use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, gate};
+use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, filter, gate};
 use std::io;
 use std::time::Duration;
 
@@ -33,15 +33,16 @@ pub struct Request {
     pub filter: Filter,
 }
 
-/// Which processes are traced; the numbers are those of `probes/src/maps.rs`.
+/// Which processes are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Filter {
     /// Every process.
-    None = 0,
+    None = filter::NONE,
     /// Those given.
-    Pids = 1,
+    Pids = filter::PIDS,
     /// Those given and their descendants.
-    Tree = 2,
+    Tree = filter::TREE,
 }
 
 /// Why nothing can be recorded.

@@ -167,8 +167,7 @@ impl Join {
     /// What was finished since the last time.
     pub fn finished(&mut self) -> Finished {
         for call in std::mem::take(&mut self.tasks.died_in) {
-            let end_ns = call.end_ns.unwrap_or(call.start_ns);
-            self.calls.push(killed(call, end_ns));
+            self.calls.push(killed_at_exit(call));
         }
         Finished {
             calls: std::mem::take(&mut self.calls),
@@ -185,8 +184,7 @@ impl Join {
         let mut open = Vec::new();
         for mut thread in self.tasks.finish() {
             if let Some(call) = thread.dying.take() {
-                let end_ns = call.end_ns.unwrap_or(call.start_ns);
-                self.calls.push(killed(*call, end_ns));
+                self.calls.push(killed_at_exit(*call));
             }
             if let Some(call) = thread.open.take()
                 && slot_of(thread.tid) & slot::IN_CALL != 0
@@ -221,6 +219,12 @@ fn killed(mut call: Call, end_ns: u64) -> Call {
     call.end_ns = Some(end_ns);
     call.ret = None;
     call
+}
+
+/// The record of the death is missing: its exit from the call, at once before, stands for it.
+fn killed_at_exit(call: Call) -> Call {
+    let end_ns = call.end_ns.unwrap_or(call.start_ns);
+    killed(call, end_ns)
 }
 
 fn set_sops(call: &mut Call, bytes: &[u8]) {

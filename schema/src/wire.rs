@@ -220,6 +220,16 @@ pub struct CpuCounters {
     pub not_followed: u64,
 }
 
+/// Which processes are traced: the constant that the loader gives to the probes.
+pub mod filter {
+    /// Every process.
+    pub const NONE: u32 = 0;
+    /// Those in the table of processes.
+    pub const PIDS: u32 = 1;
+    /// Those and, from their forks on, their descendants.
+    pub const TREE: u32 = 2;
+}
+
 /// Bits of a thread's slot; the upper 48 hold a hash of its context.
 pub mod slot {
     /// The thread is inside a traced call whose entry is in the ring.
