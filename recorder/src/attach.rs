@@ -10,6 +10,7 @@ use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Meaning};
 use ipc_schema::manifest::{Attached, Missing};
 use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, filter, gate};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 /// The eBPF programs, built by build.rs.
@@ -17,6 +18,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pr
 
 /// The toolchain that built them.
 pub const TOOLCHAIN: &str = env!("PROBES_TOOLCHAIN");
+
+/// The environment variable that counts how often the process began again, one letter each.
+pub const BEGUN_AGAIN: &str = "IPC_RECORDER_BEGUN_AGAIN";
 
 /// The most CPUs whose rings the probes can tell apart.
 const MOST_CPUS: u32 = 4096;
@@ -335,6 +339,7 @@ impl Probes {
 }
 
 fn load(request: &Request, offsets: &Offsets) -> Result<Ebpf, Error> {
+    begin_again_if_misdetected();
     let cpus = cpus()?;
     let offsets = PodOffsets(*offsets);
     let cells = gate_of(&request.entries);
@@ -351,6 +356,25 @@ fn load(request: &Request, offsets: &Offsets) -> Result<Ebpf, Error> {
         .map_max_entries("COUNTERS", cpus)
         .load(OBJECT)
         .map_err(|e| load_error(&e))
+}
+
+/// aya finds out once per process what the kernel can do, by loading small programs; one that a signal interrupts counts
+/// as a feature that is not there. Every kernel since 5.8 has these two, so without them the process begins again, a few
+/// times: they are also missing without privilege or under lockdown, which the loading itself then reports.
+fn begin_again_if_misdetected() {
+    const ATTEMPTS: usize = 5;
+    let features = aya::features();
+    if features.bpf_global_data() && features.bpf_probe_read_kernel() {
+        return;
+    }
+    let before = std::env::var(BEGUN_AGAIN).unwrap_or_default();
+    if before.len() < ATTEMPTS
+        && let Ok(program) = std::env::current_exe()
+    {
+        let mut again = std::process::Command::new(program);
+        again.args(std::env::args_os().skip(1)).env(BEGUN_AGAIN, before + "x");
+        let _ = again.exec(); // where it cannot, what follows tells why
+    }
 }
 
 /// How many CPUs this machine can ever have.

@@ -24,7 +24,7 @@ pub fn hold(arguments: &[OsString]) -> io::Result<Held> {
     let (pid_read, pid_write) = rustix::pipe::pipe_with(cloexec)?;
     let (go_read, go) = rustix::pipe::pipe_with(cloexec)?;
     let mut command = Command::new(&arguments[0]);
-    command.args(&arguments[1..]);
+    command.args(&arguments[1..]).env_remove(crate::attach::BEGUN_AGAIN);
     let go_in_child = go.as_raw_fd();
     let hold = move || {
         // The child has a copy of our end too, which would keep the pipe open for ever if we died.
