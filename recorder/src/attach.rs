@@ -339,7 +339,6 @@ impl Probes {
 }
 
 fn load(request: &Request, offsets: &Offsets) -> Result<Ebpf, Error> {
-    begin_again_if_misdetected();
     let cpus = cpus()?;
     let offsets = PodOffsets(*offsets);
     let cells = gate_of(&request.entries);
@@ -361,7 +360,7 @@ fn load(request: &Request, offsets: &Offsets) -> Result<Ebpf, Error> {
 /// aya finds out once per process what the kernel can do, by loading small programs; one that a signal interrupts counts
 /// as a feature that is not there. Every kernel since 5.8 has these two, so without them the process begins again, a few
 /// times: they are also missing without privilege or under lockdown, which the loading itself then reports.
-fn begin_again_if_misdetected() {
+pub fn begin_again_if_misdetected() {
     const ATTEMPTS: usize = 5;
     let features = aya::features();
     if features.bpf_global_data() && features.bpf_probe_read_kernel() {

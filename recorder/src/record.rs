@@ -42,6 +42,7 @@ pub fn run(options: Record) -> Result<u8, Failure> {
     let with_signals = !options.command.is_empty() || !options.pids.is_empty();
     let operations = cli::operations(&options.syscalls, with_signals).map_err(Failure::usage)?;
     check_pids(&options.pids)?;
+    attach::begin_again_if_misdetected(); // before anything is made
     let command_text = command_text(&options.command);
     let mut session = session::begin(command_text);
     session.filters = Filters {
