@@ -71,14 +71,24 @@ fn limits(trace: &Trace) -> Vec<String> {
     let session = &trace.manifest.session;
     let mut limits = Vec::new();
     let filters = &session.filters;
+    let list = |values: &[String]| values.iter().map(|v| human::escape(v)).collect::<Vec<_>>().join(", ");
     if !filters.pids.is_empty() {
         let pids: Vec<String> = filters.pids.iter().map(ToString::to_string).collect();
         let follow = if filters.follow { " and descendants" } else { "" };
         limits.push(format!("recorded only of process {}{follow}: the others are in no answer", pids.join(", ")));
     }
     if !filters.syscalls.is_empty() {
-        let names: Vec<String> = filters.syscalls.iter().map(|name| human::escape(name)).collect();
-        limits.push(format!("recorded only {}: other operations are in no answer", names.join(", ")));
+        limits.push(format!("recorded only {}: other operations are in no answer", list(&filters.syscalls)));
+    }
+    if !filters.comms.is_empty() {
+        limits.push(format!("recorded only threads named {}: the others are in no answer", list(&filters.comms)));
+    }
+    if !filters.cgroups.is_empty() {
+        limits.push(format!("recorded only cgroup {}: the others are in no answer", list(&filters.cgroups)));
+    }
+    if let Some(shortest) = filters.min_duration_ns {
+        let shortest = human::duration(shortest.into());
+        limits.push(format!("recorded only calls of at least {shortest}: counts and percentiles are of those alone"));
     }
     for missing in &session.missing {
         let (feature, reason) = (human::escape(&missing.feature), human::escape(&missing.reason));

@@ -1,12 +1,15 @@
 //! A call begins and ends: two records, joined in user space.
 
+use crate::copy::{self, Arguments};
+use crate::follow::{admits, follows};
 use crate::kernel::{self, Kernel};
-use crate::maps::{FILTER, PIDS, RECORDER, SLOTS, gate};
-use crate::ring::Cpu;
+use crate::maps::{SLOTS, gate};
+use crate::queue;
+use crate::ring::{Cpu, Label, Record};
 use crate::task;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use ipc_schema::shape::{self, Shape};
 use ipc_schema::wire::{
-    Enter, EnterSops, Exit, GATE_SIZE, SOPS_ROOM, Sembuf, SopsHead, Whole, filter, flag, gate as cell, kind, slot,
+    CLONE_NEWIPC, Enter, Exit, GATE_SIZE, Named, Queue, SOPS_ROOM, Small, Sops, flag, gate as cell, kind, slot, tail,
 };
 
 /// Bit 30 of the number marks an x32 call, `arch/x86/include/uapi/asm/unistd.h`.
@@ -15,8 +18,60 @@ const X32: u64 = 0x4000_0000;
 /// The bit of SIGKILL in a signal set.
 const SIGKILL: u64 = 1 << 8;
 
-/// `include/uapi/asm-generic/errno-base.h`.
-const EFAULT: i64 = 14;
+/// The kernel's own return values that ask for a restart, `include/linux/errno.h`.
+const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
+
+/// A call of the catalogue, at its entry or its exit.
+struct Event {
+    cpu: Cpu,
+    task: *const u8,
+    code: u8,
+    compat: bool,
+    shape: Shape,
+    arguments: Arguments,
+}
+
+impl Event {
+    #[inline(always)]
+    fn new<K: Kernel>(cpu: Cpu, task: *const u8, regs: *const u8, code: u8, compat: bool) -> Event {
+        let mut arguments = [0; 8];
+        // SAFETY: six of eight arguments; `regs` is the tracepoint's.
+        unsafe { kernel::copy_arguments::<K>(regs, compat, arguments.as_mut_ptr()) };
+        let index = shape::index(code, compat, code == shape::IPC_CODE, arguments[0]);
+        Event { cpu, task, code, compat, shape: shape_at(index), arguments }
+    }
+
+    #[inline(always)]
+    fn label(&self, kind: u8, tail: u8) -> Label {
+        Label { kind, code: self.code, compat: self.compat, tail }
+    }
+
+    /// The mask of blocked signals, if it matters.
+    #[inline(always)]
+    fn blocked<K: Kernel>(&self) -> u64 {
+        if self.shape.has(Shape::MASK) { task::blocked::<K>(self.task) } else { 0 }
+    }
+
+    /// Whether there are more operations than the small tail holds.
+    #[inline(always)]
+    fn has_many_sops(&self) -> bool {
+        self.shape.has(Shape::SOPS) && copy::sop_count(&self.arguments, self.shape) > SOPS_ROOM[0] as u64
+    }
+
+    #[inline(always)]
+    fn fits_64_sops(&self) -> bool {
+        copy::sop_count(&self.arguments, self.shape) <= SOPS_ROOM[1] as u64
+    }
+}
+
+/// The shape of a place, read in place: the table is too large for the stack.
+#[inline(always)]
+fn shape_at(index: usize) -> Shape {
+    let base = (&raw const shape::TABLE).cast::<u64>();
+    let index = if index < shape::SHAPES { index } else { 0 };
+    // SAFETY: the index is inside.
+    Shape(unsafe { base.add(index).read_volatile() })
+}
 
 /// sys_enter.
 #[inline(always)]
@@ -37,30 +92,12 @@ fn count_x32(number: u64) {
     let number = number ^ X32;
     if number < GATE_SIZE as u64
         && gate(number) & cell::CODE != 0
-        && is_followed()
         && let Some(cpu) = Cpu::current()
+        && follows(cpu.pid)
     {
         // SAFETY: `c` is this CPU's counters.
         cpu.count(|c| unsafe { &raw mut (*c).x32 });
     }
-}
-
-/// Whether this process is to be traced.
-#[inline(always)]
-pub fn is_followed() -> bool {
-    // SAFETY: the helper takes nothing.
-    let pid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
-    if pid == RECORDER.load() {
-        return false;
-    }
-    FILTER.load() == filter::NONE || PIDS.get_ptr(pid).is_some()
-}
-
-/// The thread's slot, by its thread id.
-#[inline(always)]
-fn slot_of_current() -> Option<*mut u64> {
-    // SAFETY: the helper takes nothing.
-    SLOTS.get_ptr_mut(unsafe { bpf_get_current_pid_tgid() } as u32)
 }
 
 /// The cell's entry for the ABI of this call.
@@ -74,80 +111,106 @@ fn entry_of(cell: u32, compat: bool) -> u32 {
 fn enter_traced<K: Kernel>(regs: *const u8, cell: u32) {
     let task = K::task();
     let compat = kernel::is_compat::<K>(task);
-    let entry = entry_of(cell, compat);
-    if entry == 0 || !is_followed() {
+    let code = (entry_of(cell, compat) & cell::CODE) as u8;
+    if code == 0 || code == cell::UNSHARE {
         return;
     }
     let Some(cpu) = Cpu::current() else { return };
-    let Some(slot) = slot_of_current() else {
-        // SAFETY: `c` is this CPU's counters.
-        cpu.count(|c| unsafe { &raw mut (*c).no_slot });
+    let Some(slot) = SLOTS.get_ptr_mut(cpu.tid) else {
+        if admits(cpu) {
+            // SAFETY: `c` is this CPU's counters.
+            cpu.count(|c| unsafe { &raw mut (*c).no_slot });
+        }
         return;
     };
-    task::context_if_changed::<K>(cpu, task, slot);
-    let code = (entry & cell::CODE) as u8;
-    let written = if entry & cell::SOPS != 0 {
-        enter_sops::<K>(cpu, regs, code, compat)
+    let state = if admits(cpu) {
+        task::context_if_changed::<K>(cpu, task, slot);
+        let event = Event::new::<K>(cpu, task, regs, code, compat);
+        write_enter::<K>(&event, 0)
     } else {
-        enter_plain::<K>(cpu, regs, code, compat)
+        slot::DROPPED
     };
     // SAFETY: a slot belongs to the thread that runs.
-    unsafe { *slot = (*slot & !(slot::IN_CALL | slot::ENTRY_LOST | slot::COPY_FAULT)) | written };
+    unsafe { *slot = (*slot & !slot::OF_CALL) | state };
 }
 
+/// Writes the beginning of a call; returns the slot's bits for it.
 #[inline(always)]
-fn enter_plain<K: Kernel>(cpu: Cpu, regs: *const u8, code: u8, compat: bool) -> u64 {
-    let Some(mut record) = cpu.reserve::<Enter>(kind::ENTER, code, compat) else { return slot::ENTRY_LOST };
-    // SAFETY: the record has room for six arguments; `regs` is the tracepoint's.
-    unsafe { kernel::copy_arguments::<K>(regs, compat, (&raw mut (*record.pointer()).args).cast()) };
-    record.submit();
-    slot::IN_CALL
-}
-
-#[inline(always)]
-fn enter_sops<K: Kernel>(cpu: Cpu, regs: *const u8, code: u8, compat: bool) -> u64 {
-    let mut arguments = [0u64; 6];
-    // SAFETY: six arguments; `regs` is the tracepoint's.
-    unsafe { kernel::copy_arguments::<K>(regs, compat, arguments.as_mut_ptr()) };
-    write_sops(cpu, kind::ENTER_SOPS, code, compat, &arguments)
-}
-
-/// Writes the record with the least room that holds the operations.
-#[inline(always)]
-fn write_sops(cpu: Cpu, kind: u8, code: u8, compat: bool, arguments: &[u64; 6]) -> u64 {
-    let count = arguments[2] & if compat { 0xffff_ffff } else { u64::MAX };
-    if count <= SOPS_ROOM[0] as u64 {
-        write_sops_in::<{ SOPS_ROOM[0] }>(cpu, kind, code, compat, arguments)
-    } else if count <= SOPS_ROOM[1] as u64 {
-        write_sops_in::<{ SOPS_ROOM[1] }>(cpu, kind, code, compat, arguments)
+fn write_enter<K: Kernel>(event: &Event, flags: u8) -> u64 {
+    let shape = event.shape;
+    let written = if shape.is_empty() {
+        begin::<()>(event, tail::NONE, flags, |_| {})
+    } else if event.has_many_sops() {
+        enter_sops(event, flags)
+    } else if shape.has(Shape::NAME) {
+        begin::<Named>(event, tail::NAMED, flags, |to| fill_name::<K>(event, to, -1, false))
+    } else if shape.has(Shape::QUEUE) {
+        let descriptor = event.arguments[0] as i64;
+        begin::<Queue>(event, tail::QUEUE, flags, |to| fill_queue::<K>(event, to, descriptor, false))
     } else {
-        write_sops_in::<{ SOPS_ROOM[2] }>(cpu, kind, code, compat, arguments)
+        begin::<Small>(event, tail::SMALL, flags, |to| fill_small::<K>(event, to, false))
+    };
+    if written { slot::IN_CALL } else { slot::ENTRY_LOST }
+}
+
+#[inline(always)]
+fn enter_sops(event: &Event, flags: u8) -> bool {
+    // SAFETY (both): `to` is a record's tail.
+    if event.fits_64_sops() {
+        begin::<Sops<{ SOPS_ROOM[1] }>>(event, tail::SOPS, flags, |to| unsafe {
+            copy::sops(to, &event.arguments, event.shape)
+        })
+    } else {
+        begin::<Sops<{ SOPS_ROOM[2] }>>(event, tail::SOPS, flags, |to| unsafe {
+            copy::sops(to, &event.arguments, event.shape)
+        })
     }
 }
 
 #[inline(always)]
-fn write_sops_in<const N: usize>(cpu: Cpu, kind: u8, code: u8, compat: bool, arguments: &[u64; 6]) -> u64 {
-    let Some(mut record) = cpu.reserve::<EnterSops<N>>(kind, code, compat) else { return slot::ENTRY_LOST };
-    let count = if arguments[2] > N as u64 { N as u32 } else { arguments[2] as u32 };
-    let record_pointer = record.pointer();
-    // SAFETY: the record holds N operations, and `count` is at most N; a fault is reported by the helper.
-    let faulted = unsafe {
-        let head = &raw mut (*record_pointer).head;
-        (&raw mut (*head).args).write(*arguments);
-        let to = (&raw mut (*record_pointer).sops).cast();
-        bpf_probe_read_user(to, count * size_of::<Sembuf>() as u32, arguments[1] as *const _) != 0
-    };
-    // SAFETY: as above.
+fn fill_small<K: Kernel>(event: &Event, to: *mut Small, at_exit: bool) {
+    // SAFETY: `to` is a record's tail.
+    unsafe { copy::small(to, &event.arguments, event.shape, event.blocked::<K>(), at_exit) }
+}
+
+#[inline(always)]
+fn fill_queue<K: Kernel>(event: &Event, to: *mut Queue, descriptor: i64, at_exit: bool) {
+    // SAFETY: `to` is a record's tail.
     unsafe {
-        let head: *mut SopsHead = &raw mut (*record_pointer).head;
-        (&raw mut (*head).valid).write(if faulted { 0 } else { count });
-        (&raw mut (*head).padding).write(0);
-        if faulted {
-            (*record.header()).flags = flag::COPY_FAULT;
-        }
+        fill_small::<K>(event, &raw mut (*to).small, at_exit);
+        queue::describe(to, event.task, descriptor);
+    }
+}
+
+#[inline(always)]
+fn fill_name<K: Kernel>(event: &Event, to: *mut Named, descriptor: i64, at_exit: bool) {
+    // SAFETY: `to` is a record's tail.
+    unsafe {
+        fill_queue::<K>(event, &raw mut (*to).queue, descriptor, at_exit);
+        copy::name(to, &event.arguments);
+    }
+}
+
+/// A record's fixed part and its tail.
+#[repr(C)]
+struct With<F, T> {
+    fixed: F,
+    tail: T,
+}
+
+/// Writes one entry; `fill` fills in its tail. Whether there was room.
+#[inline(always)]
+fn begin<T: 'static>(event: &Event, tail: u8, flags: u8, fill: impl FnOnce(*mut T)) -> bool {
+    let Some(mut record) = event.cpu.reserve::<With<Enter, T>>(event.label(kind::ENTER, tail)) else { return false };
+    let pointer = record.pointer();
+    // SAFETY: the record is an Enter with this tail; six of eight arguments are its.
+    unsafe {
+        (&raw mut (*pointer).fixed.args).write(*event.arguments.as_ptr().cast());
+        (*record.header()).flags = flags;
+        fill(&raw mut (*pointer).tail);
     }
     record.submit();
-    if faulted { slot::IN_CALL | slot::COPY_FAULT } else { slot::IN_CALL }
+    true
 }
 
 /// sys_exit.
@@ -166,41 +229,106 @@ pub fn exit<K: Kernel>(regs: *const u8, ret: i64) -> i32 {
 
 #[inline(always)]
 fn exit_traced<K: Kernel>(regs: *const u8, cell: u32, ret: i64) {
-    let Some(slot) = slot_of_current() else { return };
-    // SAFETY: a slot belongs to the thread that runs.
-    let state = unsafe { *slot };
-    if state & slot::ENTRY_LOST != 0 {
-        // SAFETY: as above. The call is lost as a whole, and was counted at its entry.
-        unsafe { *slot = state & !slot::ENTRY_LOST };
-        return;
-    }
     let task = K::task();
     let compat = kernel::is_compat::<K>(task);
-    let entry = entry_of(cell, compat);
+    let code = (entry_of(cell, compat) & cell::CODE) as u8;
     let Some(cpu) = Cpu::current() else { return };
-    let code = (entry & cell::CODE) as u8;
-    if state & slot::IN_CALL == 0 {
-        exit_whole::<K>(cpu, regs, code, compat, ret, slot);
+    if code == 0 {
         return;
     }
-    // SAFETY: as above.
-    unsafe { *slot = state & !(slot::IN_CALL | slot::COPY_FAULT) };
-    // A call that fails with EFAULT had nothing to copy.
-    if state & slot::COPY_FAULT != 0 && ret != -EFAULT {
-        late_sops::<K>(cpu, regs, code, compat);
-    }
-    let Some(mut record) = cpu.reserve::<Exit>(kind::EXIT, code, compat) else {
-        // SAFETY: `c` is this CPU's counters.
-        cpu.count(|c| unsafe { &raw mut (*c).lost_exits });
+    if code == cell::UNSHARE {
+        if ret == 0 {
+            unshared::<K>(cpu, task, regs, compat);
+        }
         return;
+    }
+    let Some(slot) = SLOTS.get_ptr_mut(cpu.tid) else { return };
+    // SAFETY: a slot belongs to the thread that runs.
+    let state = unsafe { *slot };
+    if state & (slot::ENTRY_LOST | slot::DROPPED) != 0 {
+        // SAFETY: as above. A lost call was counted at its entry, a dropped one too.
+        unsafe { *slot = state & !slot::OF_CALL };
+        return;
+    }
+    let event = Event::new::<K>(cpu, task, regs, code, compat);
+    if state & slot::IN_CALL == 0 && !begun_untraced::<K>(&event, slot) {
+        return;
+    }
+    let restarting = if RESTARTS.contains(&ret) { slot::RESTARTING } else { 0 };
+    // SAFETY: as above; a waking on another CPU may set a bit meanwhile, of a call that is over.
+    unsafe { *slot = (*slot & !slot::OF_CALL) | restarting };
+    let lost = if state & slot::WAKING_LOST != 0 { flag::WAKING_LOST } else { 0 };
+    let dying = if ret < 0 && is_dying::<K>(task) { flag::FATAL } else { 0 };
+    write_exit::<K>(&event, ret, lost | dying);
+}
+
+/// unshare(2) succeeded.
+#[inline(always)]
+fn unshared<K: Kernel>(cpu: Cpu, task: *const u8, regs: *const u8, compat: bool) {
+    let mut arguments: Arguments = [0; 8];
+    // SAFETY: six of eight arguments; `regs` is the tracepoint's.
+    unsafe { kernel::copy_arguments::<K>(regs, compat, arguments.as_mut_ptr()) };
+    if arguments[0] & CLONE_NEWIPC != 0 && follows(cpu.pid) {
+        task::namespace::<K>(cpu, task);
+    }
+}
+
+/// An end without a beginning: the call began before the probes, or seccomp denied it. Its beginning is made up for.
+#[inline(always)]
+fn begun_untraced<K: Kernel>(event: &Event, slot: *mut u64) -> bool {
+    if !admits(event.cpu) {
+        return false;
+    }
+    task::context_if_changed::<K>(event.cpu, event.task, slot);
+    write_enter::<K>(event, flag::LATE) == slot::IN_CALL
+}
+
+#[inline(always)]
+fn write_exit<K: Kernel>(event: &Event, ret: i64, flags: u8) {
+    let shape = event.shape;
+    let written = if shape.is_empty() {
+        end::<()>(event, tail::NONE, ret, flags, |_| {})
+    } else if event.has_many_sops() {
+        exit_sops(event, ret, flags)
+    } else if shape.has(Shape::NAME) {
+        let descriptor = if shape.has(Shape::QUEUE_RETURNED) { ret } else { -1 };
+        end::<Named>(event, tail::NAMED, ret, flags, |to| fill_name::<K>(event, to, descriptor, true))
+    } else {
+        end::<Small>(event, tail::SMALL, ret, flags, |to| fill_small::<K>(event, to, true))
     };
-    // SAFETY: the record is an Exit.
-    unsafe { (&raw mut (*record.pointer()).ret).write(ret) };
-    if ret < 0 && is_dying::<K>(task) {
-        // SAFETY: every record starts with a header.
-        unsafe { (*record.header()).flags = flag::FATAL };
+    if !written {
+        // SAFETY: `c` is this CPU's counters.
+        event.cpu.count(|c| unsafe { &raw mut (*c).lost_exits });
     }
-    record.submit();
+}
+
+#[inline(always)]
+fn exit_sops(event: &Event, ret: i64, flags: u8) -> bool {
+    // SAFETY (both): `to` is a record's tail.
+    if event.fits_64_sops() {
+        end::<Sops<{ SOPS_ROOM[1] }>>(event, tail::SOPS, ret, flags, |to| unsafe {
+            copy::sops(to, &event.arguments, event.shape)
+        })
+    } else {
+        end::<Sops<{ SOPS_ROOM[2] }>>(event, tail::SOPS, ret, flags, |to| unsafe {
+            copy::sops(to, &event.arguments, event.shape)
+        })
+    }
+}
+
+/// Writes one exit; `fill` fills in its tail. Whether there was room.
+#[inline(always)]
+fn end<T: 'static>(event: &Event, tail: u8, ret: i64, flags: u8, fill: impl FnOnce(*mut T)) -> bool {
+    let Some(mut record) = event.cpu.reserve::<With<Exit, T>>(event.label(kind::EXIT, tail)) else { return false };
+    let pointer = record.pointer();
+    // SAFETY: the record is an Exit with this tail.
+    unsafe {
+        (&raw mut (*pointer).fixed.ret).write(ret);
+        (*record.header()).flags = flags;
+        fill(&raw mut (*pointer).tail);
+    }
+    Record::submit(record);
+    true
 }
 
 /// Whether a fatal signal is pending: `complete_signal` of `kernel/signal.c` adds SIGKILL to every thread of a process
@@ -210,49 +338,4 @@ fn is_dying<K: Kernel>(task: *const u8) -> bool {
     let offset = kernel::offsets().task_pending;
     // SAFETY: the offset is that of task_struct.pending.signal.sig[0].
     offset != 0 && unsafe { K::read::<u64>(task, offset) } & SIGKILL != 0
-}
-
-/// The operations whose copy faulted at entry: the kernel has read them by now, so they are in memory.
-#[inline(always)]
-fn late_sops<K: Kernel>(cpu: Cpu, regs: *const u8, code: u8, compat: bool) {
-    let mut arguments = [0u64; 6];
-    // SAFETY: six arguments; `regs` is the tracepoint's.
-    unsafe { kernel::copy_arguments::<K>(regs, compat, arguments.as_mut_ptr()) };
-    // Not counted as a call if there is no room: the call itself is in the ring.
-    let Some(mut record) = cpu.reserve::<EnterSops<{ SOPS_ROOM[2] }>>(kind::LATE_SOPS, 0, compat) else { return };
-    let count = if arguments[2] > SOPS_ROOM[2] as u64 { SOPS_ROOM[2] as u32 } else { arguments[2] as u32 };
-    let pointer = record.pointer();
-    // SAFETY: the record holds 500 operations, and `count` is at most that.
-    let copied = unsafe {
-        (*record.header()).code = code;
-        (&raw mut (*pointer).head.args).write(arguments);
-        let to = (&raw mut (*pointer).sops).cast();
-        bpf_probe_read_user(to, count * size_of::<Sembuf>() as u32, arguments[1] as *const _) == 0
-    };
-    // SAFETY: as above.
-    unsafe {
-        (&raw mut (*pointer).head.valid).write(if copied { count } else { 0 });
-        (&raw mut (*pointer).head.padding).write(0);
-    }
-    record.submit();
-    if !copied {
-        // SAFETY: `c` is this CPU's counters.
-        cpu.count(|c| unsafe { &raw mut (*c).copy_faults });
-    }
-}
-
-/// An end without a beginning: the call began before the probes, or seccomp denied it.
-#[inline(always)]
-fn exit_whole<K: Kernel>(cpu: Cpu, regs: *const u8, code: u8, compat: bool, ret: i64, slot: *mut u64) {
-    if code == 0 || !is_followed() {
-        return;
-    }
-    task::context_if_changed::<K>(cpu, K::task(), slot);
-    let Some(mut record) = cpu.reserve::<Whole>(kind::WHOLE, code, compat) else { return };
-    // SAFETY: the record has room for six arguments; `regs` is the tracepoint's.
-    unsafe {
-        kernel::copy_arguments::<K>(regs, compat, (&raw mut (*record.pointer()).args).cast());
-        (&raw mut (*record.pointer()).ret).write(ret);
-    }
-    record.submit();
 }

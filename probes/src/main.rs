@@ -1,20 +1,26 @@
 //! The eBPF programs of ipctrace: attach points of three lines over shared bodies.
 //!
 //! They copy and never interpret: what an argument means is decided in user space. They keep no state about a call
-//! but three bits in the slot of its thread. They know no file format and no statistics.
+//! but a few bits in the slot of its thread. They know no file format and no statistics.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
 mod call;
+mod copy;
+mod follow;
 mod kernel;
 mod maps;
+mod queue;
 mod ring;
+mod signal;
 mod task;
+mod waking;
 
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext, TracePointContext};
 use kernel::{Direct, Helper};
+use signal::Generated;
 
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter_btf(ctx: BtfTracePointContext) -> i32 {
@@ -26,9 +32,30 @@ fn sys_exit_btf(ctx: BtfTracePointContext) -> i32 {
     call::exit::<Direct>(ctx.arg(0), ctx.arg(1))
 }
 
-#[btf_tracepoint(function = "sched_process_fork")]
-fn sched_process_fork_btf(ctx: BtfTracePointContext) -> i32 {
+#[btf_tracepoint(function = "task_newtask")]
+fn task_newtask_btf(ctx: BtfTracePointContext) -> i32 {
     task::fork::<Direct>(ctx.arg(0), ctx.arg(1))
+}
+
+#[btf_tracepoint(function = "sched_waking")]
+fn sched_waking_btf(ctx: BtfTracePointContext) -> i32 {
+    waking::waking::<Direct>(ctx.arg(0))
+}
+
+#[btf_tracepoint(function = "signal_generate")]
+fn signal_generate_btf(ctx: BtfTracePointContext) -> i32 {
+    signal::generate::<Direct>(&Generated {
+        signal: ctx.arg(0),
+        info: ctx.arg(1),
+        target: ctx.arg(2),
+        is_group: ctx.arg(3),
+        result: ctx.arg(4),
+    })
+}
+
+#[btf_tracepoint(function = "signal_deliver")]
+fn signal_deliver_btf(ctx: BtfTracePointContext) -> i32 {
+    signal::deliver(ctx.arg(0), ctx.arg(1), ctx.arg(2))
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -51,9 +78,30 @@ fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
     call::exit::<Helper>(ctx.arg(0), ctx.arg(1))
 }
 
-#[raw_tracepoint(tracepoint = "sched_process_fork")]
-fn sched_process_fork_raw(ctx: RawTracePointContext) -> i32 {
+#[raw_tracepoint(tracepoint = "task_newtask")]
+fn task_newtask_raw(ctx: RawTracePointContext) -> i32 {
     task::fork::<Helper>(ctx.arg(0), ctx.arg(1))
+}
+
+#[raw_tracepoint(tracepoint = "sched_waking")]
+fn sched_waking_raw(ctx: RawTracePointContext) -> i32 {
+    waking::waking::<Helper>(ctx.arg(0))
+}
+
+#[raw_tracepoint(tracepoint = "signal_generate")]
+fn signal_generate_raw(ctx: RawTracePointContext) -> i32 {
+    signal::generate::<Helper>(&Generated {
+        signal: ctx.arg(0),
+        info: ctx.arg(1),
+        target: ctx.arg(2),
+        is_group: ctx.arg(3),
+        result: ctx.arg(4),
+    })
+}
+
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+fn signal_deliver_raw(ctx: RawTracePointContext) -> i32 {
+    signal::deliver(ctx.arg(0), ctx.arg(1), ctx.arg(2))
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -67,8 +115,8 @@ fn sched_process_exit_raw(ctx: RawTracePointContext) -> i32 {
 }
 
 // Where BTF is missing, the child's id cannot be read from its task; the tracepoint's own record holds it.
-#[tracepoint(category = "sched", name = "sched_process_fork")]
-fn sched_process_fork_tracepoint(ctx: TracePointContext) -> u32 {
+#[tracepoint(category = "task", name = "task_newtask")]
+fn task_newtask_tracepoint(ctx: TracePointContext) -> u32 {
     task::fork_by_record(&ctx)
 }
 

@@ -24,6 +24,18 @@ pub static SLOTS: Array<u64, { slot::COUNT as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 pub static PIDS: HashMap<u32, u32, 65536> = HashMap::new();
 
+/// The thread names of the filter, NUL-padded.
+#[btf_map]
+pub static COMMS: HashMap<[u64; 2], u32, 256> = HashMap::new();
+
+/// The cgroups of the filter.
+#[btf_map]
+pub static CGROUPS: HashMap<u64, u32, 256> = HashMap::new();
+
+/// Bits of [`ipc_schema::wire::option`].
+#[unsafe(no_mangle)]
+pub static OPTIONS: Global<u32> = Global::new(0);
+
 /// One of [`filter`].
 #[unsafe(no_mangle)]
 pub static FILTER: Global<u32> = Global::new(filter::NONE);
@@ -32,28 +44,17 @@ pub static FILTER: Global<u32> = Global::new(filter::NONE);
 #[unsafe(no_mangle)]
 pub static RECORDER: Global<u32> = Global::new(0);
 
+/// The process that takes snapshots: never traced; 0 if there is none.
+#[unsafe(no_mangle)]
+pub static SNAPSHOT_HELPER: Global<u32> = Global::new(0);
+
 /// A CPU wakes the reader when a record's number has these bits zero.
 #[unsafe(no_mangle)]
 pub static WAKE_MASK: Global<u32> = Global::new(0);
 
 /// Byte offsets in kernel structures.
 #[unsafe(no_mangle)]
-pub static OFFSETS: Global<Offsets> = Global::new(Offsets {
-    task_status: 0,
-    task_pid: 0,
-    task_tgid: 0,
-    task_group_leader: 0,
-    task_start_boottime: 0,
-    task_exit_code: 0,
-    task_signal: 0,
-    signal_live: 0,
-    task_pending: 0,
-    task_nsproxy: 0,
-    nsproxy_ipc_ns: 0,
-    ipc_ns_inum: 0,
-    fork_child_pid: 0,
-    padding: 0,
-});
+pub static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);
 
 /// Which system call numbers are traced; see [`ipc_schema::wire::gate`].
 #[unsafe(no_mangle)]

@@ -10,20 +10,47 @@ use ipc_schema::wire::{CpuCounters, Header};
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 
-/// This CPU: its number and what it counts.
+/// This CPU, what it counts, and who runs on it.
 #[derive(Clone, Copy)]
 pub struct Cpu {
     number: u32,
-    counters: *mut CpuCounters,
+    /// Its counters: a pointer into a map value.
+    pub counters: *mut CpuCounters,
+    /// Thread id of the current task.
+    pub tid: u32,
+    /// Process id of the current task.
+    pub pid: u32,
+}
+
+/// What makes one record different from another in its header.
+#[derive(Clone, Copy)]
+pub struct Label {
+    /// One of [`ipc_schema::wire::kind`].
+    pub kind: u8,
+    /// A code of the catalogue, 0 for records that are no calls.
+    pub code: u8,
+    /// Whether the call came in by the 32-bit entry.
+    pub compat: bool,
+    /// One of [`ipc_schema::wire::tail`].
+    pub tail: u8,
+}
+
+impl Label {
+    /// A record that is no call.
+    #[inline(always)]
+    pub fn of(kind: u8) -> Label {
+        Label { kind, code: 0, compat: false, tail: 0 }
+    }
 }
 
 impl Cpu {
     /// The CPU that this program runs on; programs do not migrate.
     #[inline(always)]
     pub fn current() -> Option<Cpu> {
-        // SAFETY: the helper takes nothing.
-        let number = unsafe { bpf_get_smp_processor_id() };
-        Some(Cpu { number, counters: COUNTERS.get_ptr_mut(number)? })
+        // SAFETY: the helpers take nothing.
+        let (number, pid_tgid) = unsafe { (bpf_get_smp_processor_id(), bpf_get_current_pid_tgid()) };
+        let counters = COUNTERS.get_ptr_mut(number)?;
+        Some(Cpu { number, counters, tid: pid_tgid as u32, pid: (pid_tgid >> 32) as u32 })
     }
 
     /// Counts one more in the counter that `field` picks.
@@ -33,30 +60,30 @@ impl Cpu {
     }
 
     /// Reserves a record of type `T` with its header filled in, or counts it as lost: a call if `code` is not 0.
-    /// Fill in the rest before [`submit`].
+    /// Fill in the rest before [`Record::submit`].
     #[inline(always)]
-    pub fn reserve<T: 'static>(self, kind: u8, code: u8, compat: bool) -> Option<Record<T>> {
+    pub fn reserve<T: 'static>(self, label: Label) -> Option<Record<T>> {
         // SAFETY: `counters` comes from a checked map lookup.
         let seq = fetch_add(unsafe { &raw mut (*self.counters).seq }, 1) as u32;
         let entry = RINGS.get(self.number).and_then(|ring| ring.reserve_untyped::<T>(0));
         let Some(mut entry) = entry else {
-            self.lost(code);
+            self.lost(label.code);
             return None;
         };
         // SAFETY: the helpers take nothing; every record starts with a header.
         unsafe {
-            let pid_tgid = bpf_get_current_pid_tgid();
             entry.as_mut_ptr().cast::<Header>().write(Header {
                 time_ns: bpf_ktime_get_boot_ns(),
                 seq,
                 lost: (&raw const (*self.counters).lost_calls).read_volatile() as u32,
-                tid: pid_tgid as u32,
-                pid: (pid_tgid >> 32) as u32,
-                kind,
-                code,
-                abi: compat as u8,
+                tid: self.tid,
+                pid: self.pid,
+                kind: label.kind,
+                code: label.code,
+                abi: label.compat as u8,
                 flags: 0,
                 cpu: self.number as u16,
+                tail: label.tail,
                 padding: 0,
             });
         }
@@ -110,4 +137,15 @@ pub fn fetch_add(counter: *mut u64, amount: u64) -> u64 {
         asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) counter, v = inout(reg) value);
     }
     value
+}
+
+/// Sets bits that another CPU may set at the same time.
+#[inline(always)]
+pub fn atomic_or(target: *mut u64, bits: u64) {
+    let mut value = bits;
+    // SAFETY: `target` points into a map value; the instruction is atomic (Linux 5.12).
+    unsafe {
+        asm!("{v} = atomic_fetch_or((u64 *)({p} + 0), {v})", p = in(reg) target, v = inout(reg) value);
+    }
+    let _ = value;
 }

@@ -1,14 +1,12 @@
 //! Who a thread is, and its life: context, fork, exec, exit.
 
-use crate::call::is_followed;
+use crate::follow::follows;
 use crate::kernel::{Kernel, offsets};
 use crate::maps::{FILTER, PIDS, SLOTS};
-use crate::ring::Cpu;
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-};
+use crate::ring::{Cpu, Label};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid};
 use aya_ebpf::programs::TracePointContext;
-use ipc_schema::wire::{Context, Exec, Fork, TaskExit, filter, flag, kind, slot};
+use ipc_schema::wire::{Context, Exec, Fork, Namespace, TaskExit, filter, flag, kind, slot};
 
 /// What may change between two calls of a thread.
 struct Identity {
@@ -28,12 +26,10 @@ impl Identity {
 
     /// 48 bits over everything, in the place that a slot has for them; never zero.
     #[inline(always)]
-    fn hash(&self) -> u64 {
+    fn hash(&self, pid: u32) -> u64 {
         // Odd constants from the fractional part of the golden ratio, as Fibonacci hashing uses them.
         const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-        // SAFETY: the helper takes nothing.
-        let pid = unsafe { bpf_get_current_pid_tgid() } >> 32;
-        let mut hash = (self.comm[0] ^ pid).wrapping_mul(MIX);
+        let mut hash = (self.comm[0] ^ u64::from(pid)).wrapping_mul(MIX);
         hash = ((hash ^ (hash >> 29)) ^ self.comm[1]).wrapping_mul(MIX);
         hash = ((hash ^ (hash >> 29)) ^ self.cgroup_id).wrapping_mul(MIX);
         let ids = (u64::from(self.uid) << 32) | u64::from(self.ipc_ns);
@@ -42,8 +38,9 @@ impl Identity {
     }
 }
 
+/// The name of the current thread, NUL-padded.
 #[inline(always)]
-fn comm() -> [u64; 2] {
+pub fn comm() -> [u64; 2] {
     let mut comm = [0u64; 2];
     // SAFETY: 16 bytes, as the helper is told.
     unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };
@@ -84,18 +81,26 @@ fn process_start_ns<K: Kernel>(task: *const u8) -> u64 {
     start_ns::<K>(unsafe { K::read(task, offset) })
 }
 
+/// The mask of blocked signals.
+#[inline(always)]
+pub fn blocked<K: Kernel>(task: *const u8) -> u64 {
+    let offset = offsets().task_blocked;
+    // SAFETY: the offset is that of task_struct.blocked.sig[0].
+    if offset == 0 { 0 } else { unsafe { K::read(task, offset) } }
+}
+
 /// Writes who the thread is, unless it wrote the same before.
 #[inline(always)]
 pub fn context_if_changed<K: Kernel>(cpu: Cpu, task: *const u8, slot: *mut u64) {
     let identity = Identity::current::<K>(task);
-    let hash = identity.hash();
+    let hash = identity.hash(cpu.pid);
     let flags = (1u64 << slot::HASH_SHIFT) - 1;
     // SAFETY: a slot belongs to the thread that runs.
     let state = unsafe { *slot };
     if state & !flags == hash {
         return;
     }
-    let Some(mut record) = cpu.reserve::<Context>(kind::CONTEXT, 0, false) else { return };
+    let Some(mut record) = cpu.reserve::<Context>(Label::of(kind::CONTEXT)) else { return };
     let pointer = record.pointer();
     // SAFETY: the record is a Context; `comm` is 16 bytes.
     unsafe {
@@ -110,49 +115,80 @@ pub fn context_if_changed<K: Kernel>(cpu: Cpu, task: *const u8, slot: *mut u64) 
     record.submit();
 }
 
-/// sched_process_fork: runs in the parent before the child can run.
+/// A thread that was created.
+struct Child {
+    tid: u32,
+    /// 0: unknown.
+    pid: u32,
+    start_ns: u64,
+    clone_flags: u64,
+    blocked: u64,
+    /// 0: unknown.
+    ipc_ns: u32,
+}
+
+/// task_newtask: runs in the parent before the child can run.
 #[inline(always)]
-pub fn fork<K: Kernel>(_parent: *const u8, child: *const u8) -> i32 {
+pub fn fork<K: Kernel>(child: *const u8, clone_flags: u64) -> i32 {
     let o = offsets();
-    if o.task_pid == 0 || !is_followed() {
+    let Some(cpu) = Cpu::current() else { return 0 };
+    if o.task_pid == 0 || !follows(cpu.pid) {
         return 0;
     }
     // SAFETY: the offsets are those of task_struct.pid and .tgid.
     let (tid, pid) = unsafe { (K::read::<u32>(child, o.task_pid), K::read::<u32>(child, o.task_tgid)) };
-    followed_fork(tid, pid, start_ns::<K>(child));
+    let (start_ns, blocked, ipc_ns) = (start_ns::<K>(child), blocked::<K>(child), ipc_ns::<K>(child));
+    followed_fork(cpu, &Child { tid, pid, start_ns, clone_flags, blocked, ipc_ns });
     0
 }
 
 /// The same where the kernel has no BTF: the process of the child is not known.
 #[inline(always)]
 pub fn fork_by_record(ctx: &TracePointContext) -> u32 {
-    let offset = offsets().fork_child_pid as usize;
-    if !is_followed() {
+    let offset = offsets().newtask_pid as usize;
+    let Some(cpu) = Cpu::current() else { return 0 };
+    if !follows(cpu.pid) {
         return 0;
     }
     // SAFETY: the offset comes from the tracepoint's format file.
     if let Ok(tid) = unsafe { ctx.read_at::<u32>(offset) } {
-        followed_fork(tid, 0, 0);
+        followed_fork(cpu, &Child { tid, pid: 0, start_ns: 0, clone_flags: 0, blocked: 0, ipc_ns: 0 });
     }
     0
 }
 
 #[inline(always)]
-fn followed_fork(tid: u32, pid: u32, start_ns: u64) {
-    let Some(cpu) = Cpu::current() else { return };
-    let child = if pid == 0 { tid } else { pid };
-    if FILTER.load() == filter::TREE && PIDS.insert(child, 1, 0).is_err() {
+fn followed_fork(cpu: Cpu, child: &Child) {
+    let process = if child.pid == 0 { child.tid } else { child.pid };
+    if FILTER.load() == filter::TREE && PIDS.insert(process, 1, 0).is_err() {
         // SAFETY: `c` is this CPU's counters.
         cpu.count(|c| unsafe { &raw mut (*c).not_followed });
     }
-    let Some(mut record) = cpu.reserve::<Fork>(kind::FORK, 0, false) else { return };
+    let Some(mut record) = cpu.reserve::<Fork>(Label::of(kind::FORK)) else { return };
     let pointer = record.pointer();
     // SAFETY: the record is a Fork.
     unsafe {
-        (&raw mut (*pointer).child_tid).write(tid);
-        (&raw mut (*pointer).child_pid).write(pid);
-        (&raw mut (*pointer).child_start_ns).write(start_ns);
+        (&raw mut (*pointer).child_tid).write(child.tid);
+        (&raw mut (*pointer).child_pid).write(child.pid);
+        (&raw mut (*pointer).child_start_ns).write(child.start_ns);
+        (&raw mut (*pointer).clone_flags).write(child.clone_flags);
+        (&raw mut (*pointer).blocked).write(child.blocked);
+        (&raw mut (*pointer).ipc_ns).write(child.ipc_ns);
+        (&raw mut (*pointer).padding).write(0);
         (&raw mut (*pointer).comm).cast::<[u64; 2]>().write(comm());
+    }
+    record.submit();
+}
+
+/// The process of the current thread is in an IPC namespace that it has just made.
+#[inline(always)]
+pub fn namespace<K: Kernel>(cpu: Cpu, task: *const u8) {
+    let Some(mut record) = cpu.reserve::<Namespace>(Label::of(kind::NAMESPACE)) else { return };
+    let pointer = record.pointer();
+    // SAFETY: the record is a Namespace.
+    unsafe {
+        (&raw mut (*pointer).ipc_ns).write(ipc_ns::<K>(task));
+        (&raw mut (*pointer).padding).write(0);
     }
     record.submit();
 }
@@ -160,12 +196,12 @@ fn followed_fork(tid: u32, pid: u32, start_ns: u64) {
 /// sched_process_exec: the current thread has the new name.
 #[inline(always)]
 pub fn exec(old_tid: u32) -> i32 {
-    if !is_followed() {
+    let Some(cpu) = Cpu::current() else { return 0 };
+    if !follows(cpu.pid) {
         return 0;
     }
-    let Some(cpu) = Cpu::current() else { return 0 };
     forget(old_tid);
-    let Some(mut record) = cpu.reserve::<Exec>(kind::EXEC, 0, false) else { return 0 };
+    let Some(mut record) = cpu.reserve::<Exec>(Label::of(kind::EXEC)) else { return 0 };
     let pointer = record.pointer();
     // SAFETY: the record is an Exec.
     unsafe {
@@ -189,16 +225,13 @@ fn forget(tid: u32) {
 /// sched_process_exit: runs in the dying thread.
 #[inline(always)]
 pub fn exit<K: Kernel>(task: *const u8) -> i32 {
-    if !is_followed() {
+    let Some(cpu) = Cpu::current() else { return 0 };
+    forget(cpu.tid);
+    if !follows(cpu.pid) {
         return 0;
     }
-    // SAFETY: the helper takes nothing.
-    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
-    let (pid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
-    forget(tid);
-    let Some(cpu) = Cpu::current() else { return 0 };
-    let last = is_last_thread::<K>(task, pid == tid);
-    if let Some(mut record) = cpu.reserve::<TaskExit>(kind::TASK_EXIT, 0, false) {
+    let last = is_last_thread::<K>(task, cpu.pid == cpu.tid);
+    if let Some(mut record) = cpu.reserve::<TaskExit>(Label::of(kind::TASK_EXIT)) {
         let offset = offsets().task_exit_code;
         // SAFETY: the record is a TaskExit; the offset is that of task_struct.exit_code.
         unsafe {
@@ -213,7 +246,7 @@ pub fn exit<K: Kernel>(task: *const u8) -> i32 {
     }
     if last && FILTER.load() != filter::NONE {
         // A process that was never there is no error.
-        let _ = PIDS.remove(pid);
+        let _ = PIDS.remove(cpu.pid);
     }
     0
 }

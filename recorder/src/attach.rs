@@ -1,14 +1,14 @@
 //! Loads the eBPF programs and attaches them by the plan.
 
 use crate::btf;
-use crate::plan::{HOOKS, Hook, Way};
+use crate::plan::{self, HOOKS, Hook, Way};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
-use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Meaning};
+use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint};
 use ipc_schema::manifest::{Attached, Missing};
-use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, filter, gate};
+use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, filter, gate, option};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub const BEGUN_AGAIN: &str = "IPC_RECORDER_BEGUN_AGAIN";
 const MOST_CPUS: u32 = 4096;
 
 /// What to attach.
+#[derive(Default)]
 pub struct Request {
     /// Only this way, or the lightest that works.
     pub way: Option<Way>,
@@ -35,13 +36,34 @@ pub struct Request {
     pub entries: Vec<&'static EntryPoint>,
     /// Whether only the processes given to [`Probes::follow`] are traced.
     pub filter: Filter,
+    /// Only threads with these names, if any.
+    pub comms: Vec<[u8; 16]>,
+    /// Only threads in or below these cgroups, if any.
+    pub cgroups: Vec<u64>,
+    /// Whether every signal is recorded, not only those that end waits.
+    pub signals: bool,
+    /// The process that takes snapshots; 0 if there is none.
+    pub snapshot_helper: u32,
+    /// Whether wakings are left out.
+    pub without_wakers: bool,
+}
+
+impl Request {
+    /// Bits of [`option`].
+    fn options(&self) -> u32 {
+        let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };
+        bit(!self.comms.is_empty(), option::COMM)
+            | bit(!self.cgroups.is_empty(), option::CGROUP)
+            | bit(self.signals, option::SIGNALS)
+    }
 }
 
 /// Which processes are traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Filter {
     /// Every process.
+    #[default]
     None = filter::NONE,
     /// Those given.
     Pids = filter::PIDS,
@@ -108,7 +130,8 @@ impl Links {
 }
 
 /// The thread slots, to ask who is inside a call.
-pub struct Slots(Array<MapData, u64>);
+#[derive(Clone)]
+pub struct Slots(std::sync::Arc<Array<MapData, u64>>);
 
 impl Slots {
     /// The slot of a thread id; 0 if it has none.
@@ -153,23 +176,23 @@ pub fn offsets() -> (Offsets, Option<Missing>) {
         Err(error) => {
             // thread_info.status lies behind flags and, since 5.11, syscall_work; without BTF the version decides.
             let task_status = if kernel_version() >= (5, 11) { 16 } else { 8 };
-            let fork_child_pid = fork_child_pid().unwrap_or(0);
+            let newtask_pid = newtask_pid().unwrap_or(0);
             let missing = Missing {
                 feature: "kernel types (BTF)".into(),
                 reason: error.to_string(),
                 remedy:
-                    "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it ipc_ns, start times and parents are NULL, and \
-                         a call that a signal killed shows as EINTR"
+                    "a kernel with CONFIG_DEBUG_INFO_BTF=y; without it ipc_ns, start times, parents, queue inodes, \
+                         masks and wakers are NULL, and a call that a signal killed shows as EINTR"
                         .into(),
             };
-            (Offsets { task_status, fork_child_pid, ..Offsets::default() }, Some(missing))
+            (Offsets { task_status, newtask_pid, ..Offsets::UNKNOWN }, Some(missing))
         }
     }
 }
 
 fn offsets_of(btf: &btf::Btf) -> Result<Offsets, btf::Error> {
     let task = |path| btf.offset("task_struct", path);
-    Ok(Offsets {
+    let offsets = Offsets {
         task_status: task("thread_info.status")?,
         task_pid: task("pid")?,
         task_tgid: task("tgid")?,
@@ -180,20 +203,43 @@ fn offsets_of(btf: &btf::Btf) -> Result<Offsets, btf::Error> {
         task_signal: task("signal")?,
         signal_live: btf.offset("signal_struct", "live.counter")?,
         task_pending: task("pending.signal.sig")?,
+        task_blocked: task("blocked.sig")?,
+        task_flags: task("flags")?,
         task_nsproxy: task("nsproxy")?,
         nsproxy_ipc_ns: btf.offset("nsproxy", "ipc_ns")?,
         ipc_ns_inum: btf.offset("ipc_namespace", "ns.inum")?,
-        fork_child_pid: 0,
-        padding: 0,
+        ..Offsets::UNKNOWN
+    };
+    Ok(queue_offsets(btf, offsets).unwrap_or(offsets)) // a kernel without POSIX queues has none of them
+}
+
+fn queue_offsets(btf: &btf::Btf, others: Offsets) -> Result<Offsets, btf::Error> {
+    let queue = |path| btf.offset("mqueue_inode_info", path);
+    Ok(Offsets {
+        task_files: btf.offset("task_struct", "files")?,
+        files_fdt: btf.offset("files_struct", "fdt")?,
+        fdt_fd: btf.offset("fdtable", "fd")?,
+        fdt_max_fds: btf.offset("fdtable", "max_fds")?,
+        file_inode: btf.offset("file", "f_inode")?,
+        inode_ino: btf.offset("inode", "i_ino")?,
+        inode_sb: btf.offset("inode", "i_sb")?,
+        sb_magic: btf.offset("super_block", "s_magic")?,
+        sb_fs_info: btf.offset("super_block", "s_fs_info")?,
+        mqueue_inode: queue("vfs_inode")?,
+        mqueue_max_messages: queue("attr.mq_maxmsg")?,
+        mqueue_max_message_bytes: queue("attr.mq_msgsize")?,
+        mqueue_messages: queue("attr.mq_curmsgs")?,
+        mqueue_bytes: queue("qsize")?,
+        ..others
     })
 }
 
-/// Where `child_pid` stands in the record of sched/sched_process_fork, from its format file.
-fn fork_child_pid() -> Option<u32> {
+/// Where `pid` stands in the record of task/task_newtask, from its format file.
+fn newtask_pid() -> Option<u32> {
     let format = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
         .iter()
-        .find_map(|t| std::fs::read_to_string(format!("{t}/events/sched/sched_process_fork/format")).ok())?;
-    let line = format.lines().find(|l| l.contains(" child_pid;"))?;
+        .find_map(|t| std::fs::read_to_string(format!("{t}/events/task/task_newtask/format")).ok())?;
+    let line = format.lines().find(|l| l.contains(" pid;"))?;
     line.split("offset:").nth(1)?.split(';').next()?.trim().parse().ok()
 }
 
@@ -209,14 +255,16 @@ pub fn kernel_version() -> (u32, u32) {
 fn gate_of(entries: &[&EntryPoint]) -> [u32; GATE_SIZE] {
     let mut cells = [0u32; GATE_SIZE];
     for entry in entries {
-        let copies_sops = entry.position(Meaning::SemOps) == Some(1) && entry.position(Meaning::SemOpCount) == Some(2);
-        let value = u32::from(entry.code) | if copies_sops { gate::SOPS } else { 0 };
+        let value = u32::from(entry.code);
         for (abi, shift) in [(Abi::X86_64, gate::X86_64_SHIFT), (Abi::I386, gate::I386_SHIFT)] {
             if let Some(number) = entry.number(abi) {
                 cells[number as usize] |= value << shift;
             }
         }
     }
+    let [x86_64, i386] = gate::UNSHARE_NUMBERS;
+    cells[x86_64 as usize] |= u32::from(gate::UNSHARE) << gate::X86_64_SHIFT;
+    cells[i386 as usize] |= u32::from(gate::UNSHARE) << gate::I386_SHIFT;
     cells
 }
 
@@ -240,11 +288,19 @@ impl Probes {
         let mut ebpf = load(request, &offsets)?;
         let rings = create_rings(&mut ebpf, request.ring_bytes)?;
         let counters = Counters(take_array(&mut ebpf, "COUNTERS")?);
-        let slots = Slots(take_array(&mut ebpf, "SLOTS")?);
+        let slots = Slots(std::sync::Arc::new(take_array(&mut ebpf, "SLOTS")?));
         let missing = without_btf.into_iter().collect();
         let mut probes = Probes { ebpf, links: Links::default(), attached: vec![], missing, rings, counters, slots };
         let btf = Btf::from_sys_fs().ok();
+        probes.fill_set("COMMS", &request.comms)?;
+        probes.fill_set("CGROUPS", &request.cgroups)?;
         for hook in HOOKS {
+            if request.without_wakers && hook.name == plan::WAKINGS {
+                let reason = "left out by --no-wakers".into();
+                let remedy = "record without --no-wakers; until then waits and wakers are NULL".into();
+                probes.missing.push(Missing { feature: hook.name.into(), reason, remedy });
+                continue;
+            }
             probes.attach_hook(hook, request.way, btf.as_ref(), &offsets)?;
         }
         Ok(probes)
@@ -298,7 +354,7 @@ impl Probes {
         offsets: &Offsets,
     ) -> Result<Link, String> {
         let program = self.ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
-        let is_fork = hook.name == "sched_process_fork";
+        let needs_btf = hook.needs_btf;
         let text = |e: ProgramError| program_reason(&e);
         match way {
             Way::BtfTracepoint => {
@@ -308,8 +364,8 @@ impl Probes {
                 let id = program.attach().map_err(text)?;
                 program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
             }
-            Way::RawTracepoint if is_fork && offsets.task_pid == 0 => {
-                Err("the child cannot be read without BTF".into())
+            Way::RawTracepoint if needs_btf && offsets.task_pid == 0 => {
+                Err("the task cannot be read without BTF".into())
             }
             Way::RawTracepoint => {
                 let program: &mut RawTracePoint = program.try_into().map_err(text)?;
@@ -317,7 +373,7 @@ impl Probes {
                 let id = program.attach(hook.name).map_err(text)?;
                 program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
             }
-            Way::Tracepoint if offsets.fork_child_pid == 0 => Err("tracefs is not mounted".into()),
+            Way::Tracepoint if offsets.newtask_pid == 0 => Err("tracefs is not mounted".into()),
             Way::Tracepoint => {
                 let program: &mut TracePoint = program.try_into().map_err(text)?;
                 retry(|| program.load()).map_err(text)?;
@@ -332,9 +388,19 @@ impl Probes {
     /// # Errors
     /// The table is full.
     pub fn follow(&mut self, pid: u32) -> Result<(), Error> {
-        let map = self.ebpf.map_mut("PIDS").ok_or_else(|| Error::Load("the object has no map PIDS".into()))?;
-        let mut pids: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(|e| Error::Load(e.to_string()))?;
-        pids.insert(pid, 1, 0).map_err(|e| Error::Load(format!("cannot follow process {pid}: {e}")))
+        self.fill_set("PIDS", &[pid])
+    }
+
+    fn fill_set<K: aya::Pod>(&mut self, name: &str, members: &[K]) -> Result<(), Error> {
+        let failed = |e: &dyn std::fmt::Display| Error::Load(format!("cannot fill the table {name}: {e}"));
+        let map = self.ebpf.map_mut(name).ok_or_else(|| failed(&"the object has none"))?;
+        let mut set: HashMap<_, K, u32> = HashMap::try_from(map).map_err(|e| failed(&e))?;
+        members.iter().try_for_each(|member| set.insert(member, 1, 0)).map_err(|e| failed(&e))
+    }
+
+    /// Whether a hook was attached.
+    pub fn has(&self, hook: &str) -> bool {
+        self.attached.iter().any(|a| a.hook == hook)
     }
 }
 
@@ -344,12 +410,15 @@ fn load(request: &Request, offsets: &Offsets) -> Result<Ebpf, Error> {
     let cells = gate_of(&request.entries);
     let filter = request.filter as u32;
     let recorder = std::process::id();
+    let (options, helper) = (request.options(), request.snapshot_helper);
     let wake = wake_mask(request.ring_bytes);
     EbpfLoader::new()
         .override_global("OFFSETS", &offsets, true)
         .override_global("GATE", &cells, true)
         .override_global("FILTER", &filter, true)
+        .override_global("OPTIONS", &options, true)
         .override_global("RECORDER", &recorder, true)
+        .override_global("SNAPSHOT_HELPER", &helper, true)
         .override_global("WAKE_MASK", &wake, true)
         .map_max_entries("RINGS", cpus)
         .map_max_entries("COUNTERS", cpus)
@@ -455,7 +524,9 @@ fn program_reason(error: &ProgramError) -> String {
             eprintln!("{verifier_log}");
         }
         let log = verifier_log.to_string();
-        let said = log.lines().rev().find(|l| !l.starts_with("processed") && !l.trim().is_empty()).unwrap_or_default();
+        let is_statistics =
+            |l: &&str| ["processed", "stack depth", "verification time"].iter().any(|s| l.starts_with(s));
+        let said = log.lines().rev().find(|l| !is_statistics(l) && !l.trim().is_empty()).unwrap_or_default();
         return if said.is_empty() { io_error.to_string() } else { format!("{io_error} ({})", said.trim()) };
     }
     root_cause(error)
@@ -470,8 +541,8 @@ impl EmptyPair {
     /// # Errors
     /// The kernel or the privilege does not allow it.
     pub fn attach() -> Result<EmptyPair, Error> {
-        let request = Request { way: None, ring_bytes: 65536, entries: vec![], filter: Filter::None };
-        let mut ebpf = load(&request, &Offsets::default())?;
+        let request = Request { ring_bytes: 65536, ..Request::default() };
+        let mut ebpf = load(&request, &Offsets::UNKNOWN)?;
         let btf = Btf::from_sys_fs().map_err(|e| Error::Load(e.to_string()))?;
         for (name, hook) in [("empty_enter", "sys_enter"), ("empty_exit", "sys_exit")] {
             let failed = |e: ProgramError| Error::Load(program_reason(&e));
@@ -487,7 +558,7 @@ impl EmptyPair {
 /// The entry points whose operation is one of `operations`; all of `ipc(2)` if one of them can come in that way.
 pub fn entries_of(operations: &[&str]) -> Vec<&'static EntryPoint> {
     use ipc_schema::catalogue::IPC_OPERATIONS;
-    let through_ipc = IPC_OPERATIONS.iter().any(|o| operations.contains(&o.operation));
+    let through_ipc = IPC_OPERATIONS.iter().any(|o| operations.contains(&o.twin().operation));
     CATALOGUE.iter().filter(|e| operations.contains(&e.operation) || (e.operation.is_empty() && through_ipc)).collect()
 }
 
@@ -512,7 +583,6 @@ mod tests {
         assert_eq!(cells[67], code("shmdt") | code("sigaction") << 16, "both ABIs use 67");
         assert_eq!(cells[393], code("semget") << 16);
         assert_eq!(cells[117], code("ipc") << 16);
-        assert_eq!(gate_of(&entries_of(&["semtimedop"]))[220] & gate::SOPS, gate::SOPS);
     }
 
     #[test]

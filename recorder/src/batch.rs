@@ -4,12 +4,17 @@
 //! order, the types and the twins of instants come from `ipc_schema::tables`.
 
 use crate::call::{Call, comm_text};
+use crate::history::{LimitRow, ObjectRow, QueuedRow};
 use crate::join::Loss;
+use crate::objects::Lifetime;
+use crate::signals::SignalRow;
 use crate::tasks::{Execution, Process, Thread};
+use crate::waits::Waker;
 use arrow::array::{
-    ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, RecordBatch,
+    StringArray, TimestampMicrosecondArray, new_null_array,
 };
+use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use ipc_schema::catalogue::Meaning;
 use ipc_schema::manifest::Session;
@@ -126,6 +131,20 @@ fn text<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<ArrayRef>
     Some(Arc::new(texts.iter().map(Option::as_deref).collect::<DictionaryArray<arrow::datatypes::Int32Type>>()))
 }
 
+/// A text column from names that many rows share.
+fn shared<R>(rows: &[R], value: impl Fn(&R) -> Option<Arc<str>>) -> Option<ArrayRef> {
+    text(rows, |row| value(row).map(|v| v.to_string()))
+}
+
+fn int32_list<R>(rows: &[R], value: impl Fn(&R) -> Option<&[i32]>) -> Option<ArrayRef> {
+    let mut lists =
+        ListBuilder::new(Int32Builder::new()).with_field(Arc::new(Field::new("element", DataType::Int32, false)));
+    for row in rows {
+        lists.append_option(value(row).map(|v| v.iter().copied().map(Some)));
+    }
+    Some(Arc::new(lists.finish()))
+}
+
 fn comm<R>(rows: &[R], value: impl Fn(&R) -> Option<[u8; 16]>) -> Option<ArrayRef> {
     text_by(rows, &value, |row| value(row).map(|c| comm_text(&c).into_owned()))
 }
@@ -152,9 +171,12 @@ pub fn calls(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> {
         "cgroup_id" => int64(rows, |c| c.identity.cgroup_id.map(|i| i as i64)),
         "ipc_ns" => int64(rows, |c| c.identity.ipc_ns.map(i64::from)),
         "object_kind" => name(rows, |c| c.family().object_kind()),
+        "object_ref" => int64(rows, |c| c.object_ref),
         "object_id" => int64(rows, Call::object_id),
+        "object_name" => shared(rows, Call::object_name),
         "return_value" => int64(rows, Call::return_value),
         "error" => text_by(rows, |c| c.error().and(c.ret), |c| c.error().map(Into::into)),
+        "restarts" => int32(rows, |c| Some(c.restarts)),
         _ => call_arguments(column, rows),
     }
 }
@@ -163,21 +185,73 @@ pub fn calls(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> {
 fn call_arguments(column: &str, rows: &[Call]) -> Option<ArrayRef> {
     match column {
         "key" => int32(rows, |c| c.int(Meaning::Key)),
-        "created" => boolean(rows, Call::created),
-        "flags" => int32(rows, |c| c.int(Meaning::Flags)),
-        "flags_text" => text_by(rows, |c| c.int(Meaning::Flags).map(|f| (c.operation(), f)), Call::flags_text),
+        "created" => boolean(rows, |c| c.created),
+        "flags" => int32(rows, Call::flags),
+        "flags_text" => {
+            text_by(rows, |c| c.flags().map(|f| (c.operation(), f, c.int(Meaning::Mode))), Call::flags_text)
+        }
         "command" => name(rows, Call::command),
         "sem_count" => int32(rows, |c| c.int(Meaning::SemCount)),
         "sem_num" => int32(rows, Call::sem_num),
         "sem_op" => int32(rows, |c| c.first_sop.map(|s| i32::from(s.sem_op))),
         "sem_flags" => int32(rows, |c| c.first_sop.map(|s| i32::from(s.sem_flg))),
         "sem_ops_total" => int32(rows, Call::sem_ops_total),
+        "sem_value" => int32(rows, Call::sem_value),
         "size_bytes" => int64(rows, |c| c.argument(Meaning::Size)),
         "address" => int64(rows, Call::address),
+        "msg_type" => int64(rows, Call::msg_type),
         "msg_type_requested" => int64(rows, |c| c.argument(Meaning::MessageType)),
-        "msg_priority" => int64(rows, |c| c.argument(Meaning::Priority).map(|p| p & 0xffff_ffff)),
+        "msg_priority" => int64(rows, Call::msg_priority),
+        "queue_depth" => int64(rows, |c| c.queue_at_entry().map(|q| q.messages as i64)),
+        "queue_bytes" => int64(rows, |c| c.queue_at_entry().map(|q| q.bytes as i64)),
+        "queue_max_messages" => int64(rows, Call::queue_max_messages),
+        "queue_max_message_bytes" => int64(rows, Call::queue_max_message_bytes),
+        "timeout_ns" => int64(rows, Call::timeout_ns),
+        "deadline_ns" => int64(rows, Call::deadline_ns),
+        _ => call_signals(column, rows).or_else(|| call_waits(column, rows)),
+    }
+}
+
+/// The columns of `calls` about signals.
+fn call_signals(column: &str, rows: &[Call]) -> Option<ArrayRef> {
+    let set = |value: fn(&Call) -> Option<u64>| int64(rows, move |c| value(c).map(|s| s as i64));
+    match column {
         "sig_how" => name(rows, Call::sig_how),
-        "signal" => int32(rows, |c| c.int(Meaning::Signal)),
+        "sig_set" => set(Call::sig_set),
+        "sig_set_text" => text_by(rows, Call::sig_set, |c| {
+            let mut text = String::new();
+            ipc_schema::flags::write_signal_set(&mut text, c.sig_set()?).ok()?;
+            Some(text)
+        }),
+        "sig_old" => set(Call::sig_old),
+        "sig_after" => set(Call::sig_after),
+        "signal" => int32(rows, Call::signal),
+        "disposition" => name(rows, Call::disposition),
+        _ => None,
+    }
+}
+
+/// The columns of `calls` about waits, and what is known of the call as a whole.
+fn call_waits(column: &str, rows: &[Call]) -> Option<ArrayRef> {
+    let known = |c: &Call| c.wait_known && c.end_ns.is_some();
+    let waker = |c: &Call| -> Option<Waker> { c.wait.as_deref()?.ended_by.as_ref()?.1.clone() };
+    match column {
+        "slept" => boolean(rows, |c| known(c).then_some(c.wait.is_some())),
+        "wait_ns" => int64(rows, |c| {
+            known(c).then(|| c.wait.as_deref().map_or(0, |w| w.last_ns.saturating_sub(c.start_ns) as i64))
+        }),
+        "wakeup_delay_ns" => int64(rows, |c| {
+            let last_ns = c.wait.as_deref().filter(|_| known(c))?.last_ns;
+            Some(c.end_ns?.saturating_sub(last_ns) as i64)
+        }),
+        "wakings" => int32(rows, |c| known(c).then(|| c.wait.as_deref().map_or(0, |w| w.wakings))),
+        "wake_reason" => name(rows, |c| Some(c.wait.as_deref()?.ended_by.as_ref()?.0.name())),
+        "waker_process_id" => int64(rows, |c| Some(waker(c)?.process_id)),
+        "waker_thread_id" => int64(rows, |c| Some(waker(c)?.thread_id)),
+        "waker_call_id" => int64(rows, |c| waker(c)?.call_id),
+        "waker_comm" => comm(rows, |c| Some(waker(c)?.comm)),
+        "waker_syscall" => name(rows, |c| waker(c)?.operation),
+        "args_changed" => boolean(rows, |c| c.args_changed),
         _ => None,
     }
 }
@@ -217,10 +291,11 @@ pub fn processes(frame: &Frame, column: &str, rows: &[Process]) -> Option<ArrayR
         "process_id" => int64(rows, |p| Some(p.process_id)),
         "pid" => int32(rows, |p| Some(p.pid as i32)),
         "ns_pid" => int32(rows, |p| p.ns_pid),
-        "start_ns" => int64(rows, |p| p.start_ns.map(|t| frame.epoch(t))),
+        "start_ns" => int64(rows, |p| p.start.ns().map(|t| frame.epoch(t))),
         "parent_process_id" => int64(rows, |p| p.parent_process_id),
         "comm" => comm(rows, |p| p.comm),
         "exe" => text(rows, |p| p.exe.clone()),
+        "cmdline" => text(rows, |p| p.cmdline.clone()),
         "uid" => int64(rows, |p| p.uid.map(i64::from)),
         "cgroup" => text(rows, |p| p.cgroup.clone()),
         "container_id" => text(rows, |p| container_id(p.cgroup.as_deref()?)),
@@ -244,9 +319,14 @@ pub fn threads(frame: &Frame, column: &str, rows: &[Thread]) -> Option<ArrayRef>
         "process_id" => int64(rows, |t| Some(t.process_id)),
         "tid" => int32(rows, |t| Some(t.tid as i32)),
         "comm" => comm(rows, |t| Some(t.identity.comm).filter(|c| c[0] != 0)),
-        "start_ns" => int64(rows, |t| t.start_ns.map(|s| frame.epoch(s))),
+        "ns_tid" => int32(rows, |t| t.ns_tid),
+        "start_ns" => int64(rows, |t| t.start.ns().map(|s| frame.epoch(s))),
         "exit_ns" => int64(rows, |t| t.exit_ns.map(|s| frame.epoch(s))),
         "parent_thread_id" => int64(rows, |t| t.parent_thread_id),
+        "clone_flags" => int64(rows, |t| t.clone_flags.map(|f| f as i64)),
+        "mask_at_start" => int64(rows, |t| t.signals.blocked.map(|s| s as i64)),
+        "pending_at_start" => int64(rows, |t| t.signals.pending.map(|s| s as i64)),
+        "ignored_at_start" => int64(rows, |t| t.signals.ignored.map(|s| s as i64)),
         _ => None,
     }
 }
@@ -258,6 +338,104 @@ pub fn executions(frame: &Frame, column: &str, rows: &[Execution]) -> Option<Arr
         "exec_ns" => int64(rows, |e| Some(frame.epoch(e.exec_ns))),
         "comm" => comm(rows, |e| Some(e.comm)),
         "exe" => text(rows, |e| e.exe.clone()),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `lifetimes`.
+pub fn lifetimes(frame: &Frame, column: &str, rows: &[Lifetime]) -> Option<ArrayRef> {
+    match column {
+        "object_ref" => int64(rows, |l| Some(l.object_ref)),
+        "ipc_ns" => int64(rows, |l| Some(i64::from(l.identity.ipc_ns)).filter(|n| *n != 0)),
+        "object_kind" => name(rows, |l| l.identity.family.object_kind()),
+        "object_id" => int64(rows, |l| Some(l.identity.id)),
+        "key" => int32(rows, |l| l.key),
+        "name" => shared(rows, |l| l.name.clone()),
+        "created_ns" => int64(rows, |l| l.created.map(|d| frame.epoch(d.time_ns))),
+        "created_by_process_id" => int64(rows, |l| l.created.map(|d| d.process_id)),
+        "created_call_id" => int64(rows, |l| l.created.map(|d| d.call_id)),
+        "removed_ns" => int64(rows, |l| l.removed.map(|d| frame.epoch(d.time_ns))),
+        "removed_by_process_id" => int64(rows, |l| l.removed.map(|d| d.process_id)),
+        "removed_call_id" => int64(rows, |l| l.removed.map(|d| d.call_id)),
+        "how_known" => name(rows, |l| Some(l.how_known.name())),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `objects`.
+pub fn objects(frame: &Frame, column: &str, rows: &[ObjectRow]) -> Option<ArrayRef> {
+    match column {
+        "snapshot_ns" => int64(rows, |r| Some(frame.epoch(r.time_ns))),
+        "phase" => name(rows, |r| Some(r.phase.name())),
+        "object_ref" => int64(rows, |r| Some(r.object_ref)),
+        "ipc_ns" => int64(rows, |r| Some(i64::from(r.ipc_ns))),
+        "object_kind" => name(rows, |r| Some(r.object.object_kind.name())),
+        "object_id" => int64(rows, |r| Some(r.object.object_id)),
+        "key" => int32(rows, |r| r.object.key),
+        "name" => text(rows, |r| r.object.name.clone()),
+        "owner_uid" => int64(rows, |r| r.object.owner_uid),
+        "creator_uid" => int64(rows, |r| r.object.creator_uid),
+        "mode" => int32(rows, |r| r.object.mode),
+        "change_ns" => int64(rows, |r| r.object.change_ns),
+        "use_ns" => int64(rows, |r| r.object.use_ns),
+        "creator_pid" => int32(rows, |r| r.object.creator_pid),
+        "last_send_pid" => int32(rows, |r| r.object.last_send_pid),
+        "last_receive_pid" => int32(rows, |r| r.object.last_receive_pid),
+        "attach_count" => int64(rows, |r| r.object.attach_count),
+        "removed_pending" => boolean(rows, |r| r.object.removed_pending),
+        "size_bytes" => int64(rows, |r| r.object.size_bytes),
+        "messages" => int64(rows, |r| r.object.messages),
+        "queued_bytes" => int64(rows, |r| r.object.queued_bytes),
+        "max_bytes" => int64(rows, |r| r.object.max_bytes),
+        "max_messages" => int64(rows, |r| r.object.max_messages),
+        "max_message_bytes" => int64(rows, |r| r.object.max_message_bytes),
+        "sem_count" => int32(rows, |r| r.object.sem_count),
+        "sem_values" => int32_list(rows, |r| r.object.sem_values.as_deref()),
+        "sem_waiters" => int32_list(rows, |r| r.object.sem_waiters.as_deref()),
+        "sem_last_pids" => int32_list(rows, |r| r.object.sem_last_pids.as_deref()),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `queued`.
+pub fn queued(frame: &Frame, column: &str, rows: &[QueuedRow]) -> Option<ArrayRef> {
+    match column {
+        "snapshot_ns" => int64(rows, |r| Some(frame.epoch(r.time_ns))),
+        "object_ref" => int64(rows, |r| Some(r.object_ref)),
+        "position" => int32(rows, |r| Some(r.queued.position)),
+        "msg_type" => int64(rows, |r| r.queued.msg_type),
+        "size_bytes" => int64(rows, |r| r.queued.size_bytes),
+        "how_known" => name(rows, |_| Some("snapshot")),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `limits`.
+pub fn limits(frame: &Frame, column: &str, rows: &[LimitRow]) -> Option<ArrayRef> {
+    match column {
+        "snapshot_ns" => int64(rows, |r| Some(frame.epoch(r.time_ns))),
+        "phase" => name(rows, |r| Some(r.phase.name())),
+        "ipc_ns" => int64(rows, |r| r.ipc_ns.map(i64::from)),
+        "process_id" => int64(rows, |r| r.process_id),
+        "uid" => int64(rows, |r| r.limit.uid),
+        "name" => text(rows, |r| Some(r.limit.name.clone())),
+        "value" => int64(rows, |r| Some(r.limit.value)),
+        "in_use" => int64(rows, |r| r.limit.in_use),
+        "how_known" => name(rows, |r| Some(r.limit.how_known.name())),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `signals`.
+pub fn signals(frame: &Frame, column: &str, rows: &[SignalRow]) -> Option<ArrayRef> {
+    match column {
+        "time_ns" => int64(rows, |s| Some(frame.epoch(s.time_ns))),
+        "event" => name(rows, |s| Some(s.event)),
+        "signal" => int32(rows, |s| Some(s.signal)),
+        "sender_process_id" => int64(rows, |s| s.sender_process_id),
+        "target_process_id" => int64(rows, |s| Some(s.target_process_id)),
+        "target_thread_id" => int64(rows, |s| s.target_thread_id),
+        "result" => name(rows, |s| s.result),
         _ => None,
     }
 }
@@ -293,31 +471,19 @@ pub fn session(_: &Frame, column: &str, rows: &[Session]) -> Option<ArrayRef> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use crate::call::{Identity, Outcome};
+    use crate::call::Outcome;
     use arrow::array::{Array, AsArray};
     use ipc_schema::catalogue::{Abi, CATALOGUE};
     use ipc_schema::tables;
 
     fn call(name: &str, arguments: [u64; 6], ret: i64) -> Call {
-        Call {
-            call_id: 7,
-            began_before: false,
-            start_ns: 1_000,
-            end_ns: Some(2_500),
-            outcome: if ret < 0 { Outcome::Error } else { Outcome::Ok },
-            entry: CATALOGUE.iter().find(|e| e.name == name).unwrap(),
-            abi: Abi::X86_64,
-            cpu: 1,
-            pid: 2,
-            tid: 3,
-            process_id: 1,
-            thread_id: 1,
-            identity: Identity { comm: *b"worker\0\0\0\0\0\0\0\0\0\0", ..Identity::default() },
-            arguments,
-            ret: Some(ret),
-            first_sop: None,
-            sops: Box::default(),
-        }
+        let entry = CATALOGUE.iter().find(|e| e.name == name).unwrap();
+        let mut call = Call::begun(7, 1_000, entry, Abi::X86_64, arguments);
+        call.end_ns = Some(2_500);
+        call.outcome = if ret < 0 { Outcome::Error } else { Outcome::Ok };
+        call.identity.comm = *b"worker\0\0\0\0\0\0\0\0\0\0";
+        call.ret = Some(ret);
+        call
     }
 
     fn batch(rows: &[Call]) -> RecordBatch {
@@ -343,8 +509,6 @@ mod tests {
         assert_eq!(text_of(&batch, "command"), [None, None, Some("IPC_RMID".into())]);
         let id = batch.column_by_name("object_id").unwrap().as_primitive::<arrow::datatypes::Int64Type>();
         assert_eq!((id.value(0), id.is_null(1), id.value(2)), (17, true, 9));
-        let created = batch.column_by_name("created").unwrap().as_boolean();
-        assert_eq!((created.value(0), created.is_null(1)), (true, true));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! A captured call, and what its registers mean.
 
-use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Family, IPC_OPERATIONS, Meaning, Origin};
+use crate::copies::{self, Copies};
+use crate::waits::Wait;
+use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Family, Meaning, Origin, ipc_operation};
 use ipc_schema::flags::{self, IPC_64};
+use ipc_schema::shape::{self, Shape};
 use ipc_schema::wire::Sembuf;
 
 /// How a call ended.
@@ -57,6 +60,10 @@ pub struct Call {
     pub outcome: Outcome,
     /// The kernel entry.
     pub entry: &'static EntryPoint,
+    /// The entry point whose arguments it has: of `ipc(2)` that of the operation.
+    pub layout: &'static EntryPoint,
+    /// What was copied of it.
+    pub shape: Shape,
     /// How it came in.
     pub abi: Abi,
     /// CPU at entry.
@@ -72,6 +79,8 @@ pub struct Call {
     /// Who made it.
     pub identity: Identity,
     /// The argument registers.
+    pub registers: [u64; 6],
+    /// The arguments, in the order of the layout.
     pub arguments: [u64; 6],
     /// The kernel's return value; `None` if it did not return.
     pub ret: Option<i64>,
@@ -79,6 +88,42 @@ pub struct Call {
     pub first_sop: Option<Sembuf>,
     /// All of them, if there are more.
     pub sops: Box<[Sembuf]>,
+    /// What was copied of its user memory, if anything but semaphore operations.
+    pub copies: Option<Box<Copies>>,
+    /// Whether its user memory differed between entry and exit; `None`: nothing was compared.
+    pub args_changed: Option<bool>,
+    /// How often the kernel restarted it.
+    pub restarts: i32,
+    /// Its wakings; `None`: there were none.
+    pub wait: Option<Box<Wait>>,
+    /// Whether all of its wakings are known.
+    pub wait_known: bool,
+    /// The lifetime of its object.
+    pub object_ref: Option<i64>,
+    /// Whether this get or open made its object.
+    pub created: Option<bool>,
+    /// The inode or the name of its queue, where only the history of the queues tells.
+    pub queue_identity: Option<Box<QueueIdentity>>,
+}
+
+/// What a call on a queue does not say itself: a descriptor has no name, an unlink no inode.
+#[derive(Clone, Debug, Default)]
+pub struct QueueIdentity {
+    /// Inode of the queue.
+    pub inode: Option<u64>,
+    /// Name, with its slash.
+    pub name: Option<std::sync::Arc<str>>,
+}
+
+/// The arguments of a call in the order of the entry point that does the same.
+pub fn layout_of(entry: &'static EntryPoint, registers: [u64; 6]) -> (&'static EntryPoint, [u64; 6]) {
+    let operation = if entry.family == Family::Ipc { ipc_operation(registers[0]) } else { None };
+    let Some(operation) = operation else { return (entry, registers) };
+    let mut arguments = [0; 6];
+    for (to, from) in arguments.iter_mut().zip(operation.arguments) {
+        *to = registers[*from];
+    }
+    (operation.twin(), arguments)
 }
 
 /// Index of each meaning among the arguments, per code: 0xff for none.
@@ -100,16 +145,63 @@ const fn positions() -> [[u8; MEANINGS]; CATALOGUE.len()] {
     table
 }
 
+/// The place of an argument of this entry point, if it has one with this meaning.
+fn place_of(entry: &EntryPoint, meaning: Meaning) -> Option<usize> {
+    let place = POSITIONS[entry.code as usize - 1][meaning as usize];
+    (place != 0xff).then_some(place as usize)
+}
+
 impl Call {
+    /// A call that has just begun, of which only the registers are known.
+    pub fn begun(call_id: i64, start_ns: u64, entry: &'static EntryPoint, abi: Abi, registers: [u64; 6]) -> Call {
+        let (layout, arguments) = layout_of(entry, registers);
+        Call {
+            call_id,
+            began_before: false,
+            start_ns,
+            end_ns: None,
+            outcome: Outcome::Open,
+            entry,
+            layout,
+            shape: shape::of(entry.code, abi, registers[0]),
+            abi,
+            cpu: 0,
+            pid: 0,
+            tid: 0,
+            process_id: 0,
+            thread_id: 0,
+            identity: Identity::default(),
+            registers,
+            arguments,
+            ret: None,
+            first_sop: None,
+            sops: Box::default(),
+            copies: None,
+            args_changed: None,
+            restarts: 0,
+            wait: None,
+            wait_known: false,
+            object_ref: None,
+            created: None,
+            queue_identity: None,
+        }
+    }
+
     /// The register with this meaning; sign-extended where the ABI is narrower. Pointers to user memory have no value
     /// here.
     pub fn argument(&self, meaning: Meaning) -> Option<i64> {
-        let position = POSITIONS[self.entry.code as usize - 1][meaning as usize] as usize;
-        if self.entry.arguments.get(position)?.origin != Origin::Register {
+        let place = place_of(self.layout, meaning)?;
+        if self.layout.arguments.get(place)?.origin != Origin::Register {
             return None;
         }
-        let raw = self.arguments[position];
-        Some(if self.abi == Abi::I386 { i64::from(raw as i32) } else { raw as i64 })
+        let raw = self.arguments[place];
+        let is_size = meaning == Meaning::Size && self.layout.family != Family::Msg;
+        let is_unsigned = is_size || matches!(meaning, Meaning::Address | Meaning::Disposition);
+        Some(match self.abi {
+            Abi::I386 if is_unsigned => i64::from(raw as u32),
+            Abi::I386 => i64::from(raw as i32),
+            Abi::X86_64 => raw as i64,
+        })
     }
 
     /// The same as a C `int`.
@@ -117,26 +209,24 @@ impl Call {
         self.argument(meaning).map(|v| v as i32)
     }
 
-    /// The operation: of `ipc(2)` by its first argument.
-    pub fn operation(&self) -> &'static str {
-        match self.ipc_operation() {
-            Some(operation) => operation.operation,
-            None if self.entry.operation.is_empty() => self.entry.name,
-            None => self.entry.operation,
-        }
+    /// Whether it has an argument with this meaning, and not NULL.
+    fn has(&self, meaning: Meaning) -> bool {
+        place_of(self.layout, meaning).is_some_and(|place| self.arguments[place] != 0)
     }
 
-    fn ipc_operation(&self) -> Option<&'static ipc_schema::catalogue::IpcOperation> {
-        if self.entry.family != Family::Ipc {
-            return None;
-        }
-        let number = self.arguments[0] as u16;
-        IPC_OPERATIONS.iter().find(|o| o.number == number)
+    /// The operation: of `ipc(2)` by its first argument.
+    pub fn operation(&self) -> &'static str {
+        if self.layout.operation.is_empty() { self.entry.name } else { self.layout.operation }
     }
 
     /// What the call belongs to.
     pub fn family(&self) -> Family {
-        self.ipc_operation().map_or(self.entry.family, |o| o.family)
+        self.layout.family
+    }
+
+    /// Bytes of the first piece.
+    fn a(&self) -> Option<&[u8]> {
+        self.copies.as_deref()?.a()
     }
 
     /// The return value of a call that succeeded.
@@ -147,6 +237,8 @@ impl Call {
     /// What user space saw: -1 for an error.
     pub fn return_value(&self) -> Option<i64> {
         match self.outcome {
+            Outcome::Ok if self.abi == Abi::I386 && self.operation() == "shmat" => self.ret.map(|r| r & 0xffff_ffff),
+            Outcome::Ok if self.abi == Abi::I386 => self.ret.map(|r| i64::from(r as i32)),
             Outcome::Ok => self.ret,
             Outcome::Error => Some(-1),
             Outcome::Open | Outcome::Killed => None,
@@ -163,7 +255,11 @@ impl Call {
     }
 
     /// semid, shmid or msqid: the argument, or what a get returned. The `*_STAT` commands take an index and return the id.
+    /// Of a queue the inode.
     pub fn object_id(&self) -> Option<i64> {
+        if self.family() == Family::Mq {
+            return self.queue_inode().map(|i| i as i64);
+        }
         if self.argument(Meaning::Key).is_some() {
             return self.success();
         }
@@ -177,34 +273,98 @@ impl Call {
         }
     }
 
+    fn queue_inode(&self) -> Option<u64> {
+        let seen = self.queue().map(|q| q.inode);
+        seen.or_else(|| self.queue_identity.as_deref()?.inode)
+    }
+
+    /// What is behind the queue descriptor.
+    pub fn queue(&self) -> Option<&ipc_schema::wire::Queue> {
+        self.copies.as_deref()?.queue.as_ref().filter(|q| q.inode != 0)
+    }
+
+    /// The same at the entry of the call: not of mq_open, which has none yet.
+    pub fn queue_at_entry(&self) -> Option<&ipc_schema::wire::Queue> {
+        self.queue().filter(|_| self.shape.has(Shape::QUEUE))
+    }
+
+    /// How many messages the queue takes; of an mq_open that failed, how many it was to take.
+    pub fn queue_max_messages(&self) -> Option<i64> {
+        self.queue().map(|q| q.max_messages as i64).filter(|n| *n > 0).or_else(|| self.asked_attribute(1))
+    }
+
+    /// How long its messages may be; of an mq_open that failed, how long they were to be.
+    pub fn queue_max_message_bytes(&self) -> Option<i64> {
+        self.queue().map(|q| q.max_message_bytes as i64).filter(|n| *n > 0).or_else(|| self.asked_attribute(2))
+    }
+
+    /// A field of the `struct mq_attr` given to mq_open.
+    fn asked_attribute(&self, place: usize) -> Option<i64> {
+        let long = self.shape.a().bytes / 4;
+        self.opening_flags()?;
+        copies::signed(self.a()?, place * long, long)
+    }
+
+    /// The name of a queue, with its slash.
+    pub fn object_name(&self) -> Option<std::sync::Arc<str>> {
+        let own = self.copies.as_deref().and_then(|c| c.name.as_deref());
+        let known = || self.queue_identity.as_deref()?.name.clone();
+        own.map(|name| format!("/{name}").into()).or_else(known)
+    }
+
     /// The command of a `*ctl` call.
     pub fn command(&self) -> Option<&'static str> {
         let raw = i64::from(self.int(Meaning::Command)?);
         flags::name(flags::commands_of(self.operation())?, raw & !IPC_64)
     }
 
-    /// Whether this get made its object; `None` where the arguments do not tell.
-    pub fn created(&self) -> Option<bool> {
+    /// Whether this get or open made its object, as far as the arguments tell.
+    pub fn created_by_arguments(&self) -> Option<bool> {
         const IPC_CREAT: i32 = 0o1000;
         const IPC_EXCL: i32 = 0o2000;
+        const O_CREAT: i32 = 0o100;
+        const O_EXCL: i32 = 0o200;
         const IPC_PRIVATE: i32 = 0;
-        let (key, flags) = (self.int(Meaning::Key)?, self.int(Meaning::Flags)?);
         self.success()?;
-        match (key == IPC_PRIVATE, flags & IPC_CREAT != 0, flags & IPC_EXCL != 0) {
-            (true, _, _) | (_, true, true) => Some(true),
-            (_, false, _) => Some(false),
-            (_, true, false) => None,
+        let (creates, is_exclusive) = match self.family() {
+            Family::Mq => (self.opening_flags()? & O_CREAT != 0, self.opening_flags()? & O_EXCL != 0),
+            _ if self.int(Meaning::Key)? == IPC_PRIVATE => (true, true),
+            _ => (self.int(Meaning::Flags)? & IPC_CREAT != 0, self.int(Meaning::Flags)? & IPC_EXCL != 0),
+        };
+        match (creates, is_exclusive) {
+            (true, true) => Some(true),
+            (false, _) => Some(false),
+            (true, false) => None,
         }
+    }
+
+    fn opening_flags(&self) -> Option<i32> {
+        if self.shape.has(Shape::QUEUE_RETURNED) { self.int(Meaning::Flags) } else { None }
+    }
+
+    /// The flags: the argument; of sigaction `sa_flags`, of mq_getsetattr the new `mq_flags`.
+    pub fn flags(&self) -> Option<i32> {
+        self.int(Meaning::Flags).or_else(|| match self.operation() {
+            "sigaction" => self.sigaction().map(|s| s.flags as i32),
+            "mq_getsetattr" if self.has(Meaning::Attributes) => {
+                copies::signed(self.a()?, 0, self.shape.a().bytes / 4).map(|f| f as i32)
+            }
+            _ => None,
+        })
     }
 
     /// The flags, spelt.
     pub fn flags_text(&self) -> Option<String> {
-        let value = self.int(Meaning::Flags)?;
+        let value = self.flags()?;
         let operation = self.operation();
         let list = flags::flags_of(operation)?;
         let has_mode = matches!(operation, "semget" | "msgget" | "shmget");
         let mut text = String::new();
-        flags::write_flags(&mut text, list, value, has_mode).ok()?;
+        if operation == "mq_open" {
+            flags::write_open_flags(&mut text, list, value, self.int(Meaning::Mode)?).ok()?;
+        } else {
+            flags::write_flags(&mut text, list, value, has_mode).ok()?;
+        }
         Some(text)
     }
 
@@ -220,15 +380,148 @@ impl Call {
 
     /// Where a segment is attached: what shmat returned, or shmdt's argument.
     pub fn address(&self) -> Option<i64> {
-        if self.operation() == "shmat" { self.success() } else { self.argument(Meaning::Address) }
+        if self.operation() != "shmat" {
+            return self.argument(Meaning::Address);
+        }
+        let returned = self.success()?;
+        match self.shape.returned().bytes {
+            0 => Some(returned),
+            bytes => copies::unsigned(self.copies.as_deref()?.returned(self.shape)?, 0, bytes).map(|a| a as i64),
+        }
+    }
+
+    /// semctl: the value that SETVAL set or GETVAL returned.
+    pub fn sem_value(&self) -> Option<i32> {
+        match self.command()? {
+            "SETVAL" => self.int(Meaning::CommandArgument),
+            "GETVAL" => self.success().map(|v| v as i32),
+            _ => None,
+        }
+    }
+
+    /// The type of the message moved.
+    pub fn msg_type(&self) -> Option<i64> {
+        match self.operation() {
+            "msgsnd" => copies::signed(self.a()?, 0, self.shape.a().bytes),
+            "msgrcv" => {
+                self.success()?;
+                copies::signed(self.copies.as_deref()?.returned(self.shape)?, 0, self.shape.returned().bytes)
+            }
+            _ => None,
+        }
+    }
+
+    /// The priority of the message moved.
+    pub fn msg_priority(&self) -> Option<i64> {
+        if let Some(priority) = self.argument(Meaning::Priority) {
+            return Some(priority & 0xffff_ffff);
+        }
+        if !self.has(Meaning::Priority) {
+            return None;
+        }
+        self.success()?;
+        copies::unsigned(self.copies.as_deref()?.returned(self.shape)?, 0, 4).map(|p| p as i64)
+    }
+
+    /// The relative timeout.
+    pub fn timeout_ns(&self) -> Option<i64> {
+        (self.has(Meaning::Timeout) || self.has(Meaning::Timeout32)).then(|| self.timespec_ns())?
+    }
+
+    /// The absolute deadline, nanoseconds since the epoch.
+    pub fn deadline_ns(&self) -> Option<i64> {
+        (self.has(Meaning::Deadline) || self.has(Meaning::Deadline32)).then(|| self.timespec_ns())?
+    }
+
+    fn timespec_ns(&self) -> Option<i64> {
+        copies::timespec_ns(self.copies.as_deref()?.b()?, self.shape.b().bytes, self.abi)
     }
 
     /// SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK. NULL for a call that only asks: its `how` is not looked at.
     pub fn sig_how(&self) -> Option<&'static str> {
         let how = flags::name(flags::SIG_HOW, i64::from(self.int(Meaning::How)?))?;
-        let set = POSITIONS[self.entry.code as usize - 1][Meaning::SigSet as usize] as usize;
-        (self.arguments.get(set) != Some(&0)).then_some(how)
+        (self.has(Meaning::SigSet) || self.has(Meaning::SigSet32)).then_some(how)
     }
+
+    /// The set that the call reads, or that sigpending returns; bit n-1 = signal n.
+    pub fn sig_set(&self) -> Option<u64> {
+        match self.operation() {
+            "sigaction" => self.sigaction()?.mask,
+            "sigpending" => {
+                self.success()?;
+                copies::unsigned(self.copies.as_deref()?.returned(self.shape)?, 0, self.shape.returned().bytes)
+            }
+            _ if self.family() != Family::Sig => None,
+            _ => match self.shape.a().bytes {
+                0 => self.argument(Meaning::SigSet32).map(|s| s as u64 & 0xffff_ffff),
+                bytes => copies::unsigned(self.a()?, 0, bytes),
+            },
+        }
+    }
+
+    /// The mask before, of the calls that change it.
+    pub fn sig_old(&self) -> Option<u64> {
+        self.changes_mask().then(|| self.copies.as_deref()?.mask_before())?
+    }
+
+    /// The mask after, of sigprocmask.
+    pub fn sig_after(&self) -> Option<u64> {
+        (self.operation() == "sigprocmask").then(|| self.copies.as_deref()?.mask_after())?
+    }
+
+    fn changes_mask(&self) -> bool {
+        matches!(self.operation(), "sigprocmask" | "sigsuspend")
+    }
+
+    /// The signal: the argument, what sigtimedwait consumed, or what mq_notify asks for.
+    pub fn signal(&self) -> Option<i32> {
+        const SIGEV_SIGNAL: i64 = 0;
+        match self.operation() {
+            "sigtimedwait" => self.success().map(|s| s as i32),
+            "mq_notify" => {
+                let value = self.shape.a().bytes - 8;
+                let (signal, notify) = (copies::signed(self.a()?, value, 4)?, copies::signed(self.a()?, value + 4, 4)?);
+                (notify == SIGEV_SIGNAL).then_some(signal as i32)
+            }
+            _ => self.int(Meaning::Signal),
+        }
+    }
+
+    /// What sigaction sets; `None` for one that only asks.
+    pub fn disposition(&self) -> Option<&'static str> {
+        let handler = match self.argument(Meaning::Disposition) {
+            Some(handler) => handler as u64,
+            None => self.sigaction()?.handler,
+        };
+        Some(match handler {
+            0 => "default",
+            1 => "ignore",
+            _ => "handler",
+        })
+    }
+
+    fn sigaction(&self) -> Option<Sigaction> {
+        if self.operation() != "sigaction" {
+            return None;
+        }
+        let (a, bytes) = (self.a()?, self.shape.a().bytes);
+        // handler, flags, restorer, mask; struct old_sigaction: handler, mask, flags, restorer
+        let (flags, mask, mask_bytes, word) = match bytes {
+            32 => (8, 24, 8, 8),
+            20 => (4, 12, 8, 4),
+            16 => (8, 4, 4, 4),
+            _ => return None,
+        };
+        let (handler, flags) = (copies::unsigned(a, 0, word)?, copies::unsigned(a, flags, word)?);
+        Some(Sigaction { handler, flags, mask: copies::unsigned(a, mask, mask_bytes) })
+    }
+}
+
+/// `struct sigaction`.
+struct Sigaction {
+    handler: u64,
+    flags: u64,
+    mask: Option<u64>,
 }
 
 /// The name of a thread as text.

@@ -1,11 +1,13 @@
 //! The thread that drains the rings and joins records into calls; it never encodes and never touches a file.
 
 use crate::attach::{Counters, Slots};
-use crate::join::{Finished, Join, Loss};
+use crate::history::{self, Found};
+use crate::join::{Finished, Hooks, Join, Loss};
 use crate::priority;
 use crate::ring::{Reader, boot_ns};
+use crate::scan::Scanned;
 use crate::writer::Progress;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use ipc_schema::losses::{self, Source};
 use ipc_schema::wire::CpuCounters;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +27,6 @@ const COUNTED: &[(Source, Count)] = &[
     (losses::RECORDS, |c| c.lost_others),
     (losses::X32, |c| c.x32),
     (losses::NO_SLOT, |c| c.no_slot),
-    (losses::COPY_FAULT, |c| c.copy_faults),
     (losses::NOT_FOLLOWED, |c| c.not_followed),
 ];
 
@@ -40,6 +41,45 @@ pub struct Totals {
     pub lost_records: i64,
     /// Records that came behind the reorder window.
     pub late_records: i64,
+    /// Calls that each filter dropped.
+    pub dropped: Dropped,
+}
+
+/// Calls that each filter dropped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dropped {
+    /// --pid
+    pub pid: i64,
+    /// --comm
+    pub comm: i64,
+    /// --cgroup
+    pub cgroup: i64,
+    /// --min-duration
+    pub min_duration: i64,
+}
+
+/// What others found out besides the rings.
+pub enum News {
+    /// A thread that was there before.
+    Scanned(Box<Scanned>),
+    /// A snapshot.
+    Snapshot(Box<Found>),
+}
+
+/// What a capture is told besides its rings.
+pub struct Settings {
+    /// When it began, CLOCK_BOOTTIME nanoseconds.
+    pub start_ns: u64,
+    /// Shorter calls are dropped.
+    pub min_duration_ns: u64,
+    /// What the probes tell beyond calls.
+    pub hooks: Hooks,
+    /// Whether command lines are kept.
+    pub with_cmdlines: bool,
+    /// What others found out; it ends before the capture does.
+    pub news: Receiver<News>,
+    /// Whom to tell that an allocation failed.
+    pub failures: Option<Sender<u32>>,
 }
 
 /// Drains, joins and hands on.
@@ -52,28 +92,37 @@ pub struct Capture {
     last_read: Instant,
     last_read_ns: u64,
     start_ns: u64,
+    news: Receiver<News>,
+    failures: Option<Sender<u32>>,
+    snapshots: Vec<history::Snapshot>,
     /// Descendants were asked for and cannot be followed.
     cannot_follow: bool,
     totals: Totals,
 }
 
 impl Capture {
-    /// A capture that began at `start_ns` of the boot clock.
-    pub fn new(reader: Reader, counters: Counters, slots: Slots, start_ns: u64) -> Capture {
+    /// A capture of what the rings hold.
+    pub fn new(reader: Reader, counters: Counters, slots: Slots, settings: Settings) -> Capture {
         let last_counters = vec![CpuCounters::default(); reader.delivered.len()];
-        let join = Join::new(start_ns);
-        let (last_read, totals) = (Instant::now(), Totals::default());
+        let Settings { start_ns, min_duration_ns, hooks, with_cmdlines, news, failures } = settings;
+        let mut join = Join::new(start_ns, min_duration_ns, hooks);
+        if with_cmdlines {
+            join.keep_cmdlines();
+        }
         Capture {
             reader,
             join,
             counters,
             slots,
             last_counters,
-            last_read,
+            last_read: Instant::now(),
             last_read_ns: start_ns,
             start_ns,
+            news,
+            failures,
+            snapshots: vec![],
             cannot_follow: false,
-            totals,
+            totals: Totals::default(),
         }
     }
 
@@ -92,6 +141,7 @@ impl Capture {
             let join = &mut self.join;
             self.reader.round(|bytes| join.take(bytes));
             self.note_losses();
+            self.take_news();
             let finished = self.join.finished();
             if !self.hand_on(finished, rows, progress) {
                 return self.totals;
@@ -103,6 +153,10 @@ impl Capture {
     fn finish(mut self, rows: &Sender<Finished>, progress: &Progress) -> Totals {
         let join = &mut self.join;
         self.reader.finish(|bytes| join.take(bytes));
+        self.failures = None; // nobody takes snapshots of failures any more
+        while let Ok(news) = self.news.recv() {
+            self.learn(news);
+        }
         self.note_losses();
         self.note_last_losses();
         if self.cannot_follow {
@@ -112,12 +166,45 @@ impl Capture {
         let slots = &self.slots;
         let finished = self.join.finish(|tid| slots.of(tid));
         self.totals.late_records = self.reader.late as i64;
+        self.totals.dropped = self.dropped();
         self.hand_on(finished, rows, progress);
         self.totals
     }
 
+    fn take_news(&mut self) {
+        while let Ok(news) = self.news.try_recv() {
+            self.learn(news);
+        }
+    }
+
+    fn learn(&mut self, news: News) {
+        match news {
+            News::Scanned(thread) => self.join.scanned(*thread),
+            News::Snapshot(found) => {
+                let rows = history::rows(*found, &mut self.join);
+                self.snapshots.push(rows);
+            }
+        }
+    }
+
+    fn dropped(&self) -> Dropped {
+        let sum = |count: Count| self.last_counters.iter().map(count).sum::<u64>() as i64;
+        Dropped {
+            pid: sum(|c| c.dropped_pid),
+            comm: sum(|c| c.dropped_comm),
+            cgroup: sum(|c| c.dropped_cgroup),
+            min_duration: self.join.too_short as i64,
+        }
+    }
+
     /// Whether the writer still listens.
-    fn hand_on(&mut self, finished: Finished, rows: &Sender<Finished>, progress: &Progress) -> bool {
+    fn hand_on(&mut self, mut finished: Finished, rows: &Sender<Finished>, progress: &Progress) -> bool {
+        finished.snapshots.append(&mut self.snapshots);
+        if let Some(failures) = &self.failures
+            && let Some(call) = finished.calls.iter().rfind(|c| history::ran_out(c))
+        {
+            history::tell(failures, call.pid);
+        }
         self.totals.calls += finished.calls.len() as i64;
         for loss in &finished.losses {
             let count = loss.count.unwrap_or(0);
@@ -168,6 +255,7 @@ impl Capture {
             self.lost(losses::UNEXPLAINED, Some(cpu as u16), 0, now_ns, unexplained);
         }
         self.lost(losses::MALFORMED, None, 0, now_ns, self.join.malformed);
+        self.lost(losses::COPY_FAULT, None, 0, now_ns, self.join.copy_faults);
     }
 
     fn lost(&mut self, source: Source, cpu: Option<u16>, from_ns: u64, to_ns: u64, count: u64) {

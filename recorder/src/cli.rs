@@ -24,6 +24,12 @@ pub struct Cli {
 pub enum Action {
     /// Record calls into a trace directory.
     Record(Record),
+    /// Write what is there now: the calls that threads are inside of, the objects, queued messages and limits. Needs
+    /// no eBPF.
+    Snapshot(SnapshotOptions),
+    /// The process that takes snapshots for a recording.
+    #[command(hide = true, name = crate::snapshot::SUBCOMMAND)]
+    SnapshotHelper,
     /// Tell what this kernel and this user can record, and what would help.
     Doctor,
     /// List every call that can be recorded, with its numbers.
@@ -65,6 +71,30 @@ pub struct Record {
     #[arg(long = "syscall", value_name = "NAME,…", value_delimiter = ',')]
     pub syscalls: Vec<String>,
 
+    /// Only threads of this name; may be given several times
+    #[arg(long = "comm", value_name = "NAME", value_delimiter = ',')]
+    pub comms: Vec<String>,
+
+    /// Only threads in this cgroup v2 or below it: a path as in /proc/PID/cgroup, or absolute
+    #[arg(long = "cgroup", value_name = "PATH")]
+    pub cgroups: Vec<String>,
+
+    /// Only calls that take at least this long: 5ms
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub min_duration: Option<Duration>,
+
+    /// Do not record who ends waits: spares every wake-up on the machine a look
+    #[arg(long)]
+    pub no_wakers: bool,
+
+    /// Keep the command lines of processes, too: they may hold secrets
+    #[arg(long)]
+    pub cmdline: bool,
+
+    /// Take a snapshot of objects and limits this often; also at start, at end, and when an allocation fails
+    #[arg(long, value_parser = duration, value_name = "TIME", default_value = "10s")]
+    pub snapshot_every: Duration,
+
     /// The whole system, also with a command
     #[arg(short, long, conflicts_with = "pids")]
     pub all: bool,
@@ -80,6 +110,18 @@ pub struct Record {
     /// Record this command and its descendants
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(after_help = "A hang that is already there: ipc-recorder snapshot, then ipc-analyzer summary DIR")]
+pub struct SnapshotOptions {
+    /// Where to write the trace [default: ipctrace-HOST-TIME in the current directory]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Keep the command lines of processes, too: they may hold secrets
+    #[arg(long)]
+    pub cmdline: bool,
 }
 
 /// A way to attach, or the choice of it.
@@ -144,7 +186,7 @@ fn selected(name: &str) -> Result<Vec<&'static str>, String> {
         return Ok(OPERATIONS.iter().copied().filter(|o| family(o) == Some(wanted)).collect());
     }
     if name == "ipc" {
-        return Ok(IPC_OPERATIONS.iter().map(|o| o.operation).collect());
+        return Ok(IPC_OPERATIONS.iter().map(|o| o.twin().operation).collect());
     }
     let found = CATALOGUE.iter().find(|e| e.operation == name || e.name == name).map(|e| e.operation);
     found.map(|o| vec![o]).ok_or_else(|| {

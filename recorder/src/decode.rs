@@ -1,7 +1,7 @@
 //! Ring bytes become records: every length and kind is checked, nothing is transmuted.
 
 use bytemuck::Pod;
-use ipc_schema::wire::{self, Header, Sembuf, SopsHead, kind};
+use ipc_schema::wire::{self, Header, Sembuf, Small, kind, tail, valid};
 
 /// A checked record.
 #[derive(Clone, Copy, Debug)]
@@ -10,25 +10,15 @@ pub enum Record<'a> {
     Enter {
         /// The argument registers.
         arguments: [u64; 6],
-        /// The semaphore operations copied, as bytes of [`Sembuf`]; empty for other calls.
-        sops: &'a [u8],
-    },
-    /// The operations of a call whose copy at entry faulted.
-    LateSops {
-        /// Bytes of [`Sembuf`].
-        sops: &'a [u8],
+        /// What was copied.
+        tail: Tail<'a>,
     },
     /// A call ended.
     Exit {
         /// The kernel's return value.
         ret: i64,
-    },
-    /// A call ended whose beginning was not traced.
-    Whole {
-        /// The argument registers.
-        arguments: [u64; 6],
-        /// The kernel's return value.
-        ret: i64,
+        /// What was copied.
+        tail: Tail<'a>,
     },
     /// Who the thread is.
     Context(wire::Context),
@@ -38,27 +28,49 @@ pub enum Record<'a> {
     Exec(wire::Exec),
     /// A thread ended.
     TaskExit(wire::TaskExit),
+    /// A process made an IPC namespace for itself.
+    Namespace(wire::Namespace),
+    /// A thread inside a call was woken.
+    Waking(wire::Waking),
+    /// A signal was generated.
+    Generate(wire::Signal),
+    /// A signal was delivered.
+    Deliver(wire::Signal),
+}
+
+/// What was copied of a call besides its registers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tail<'a> {
+    /// The pieces of user memory and the mask.
+    pub small: Option<Small>,
+    /// What is behind a queue descriptor.
+    pub queue: Option<wire::Queue>,
+    /// The name of a queue, up to its NUL.
+    pub name: Option<&'a [u8]>,
+    /// The semaphore operations, as bytes of [`Sembuf`].
+    pub sops: &'a [u8],
 }
 
 /// Reads one record; `None` if its bytes are not what its kind says.
 pub fn record(bytes: &[u8]) -> Option<(Header, Record<'_>)> {
     let header: Header = read(bytes)?;
     let record = match header.kind {
-        kind::ENTER => Record::Enter { arguments: read::<wire::Enter>(bytes)?.args, sops: &[] },
-        kind::ENTER_SOPS => {
-            let (head, sops) = sops(bytes)?;
-            Record::Enter { arguments: head.args, sops }
+        kind::ENTER => {
+            let enter: wire::Enter = read(bytes)?;
+            Record::Enter { arguments: enter.args, tail: read_tail(header.tail, bytes.get(size_of_val(&enter)..)?)? }
         }
-        kind::LATE_SOPS => Record::LateSops { sops: sops(bytes)?.1 },
-        kind::EXIT => Record::Exit { ret: read::<wire::Exit>(bytes)?.ret },
-        kind::WHOLE => {
-            let whole: wire::Whole = read(bytes)?;
-            Record::Whole { arguments: whole.args, ret: whole.ret }
+        kind::EXIT => {
+            let exit: wire::Exit = read(bytes)?;
+            Record::Exit { ret: exit.ret, tail: read_tail(header.tail, bytes.get(size_of_val(&exit)..)?)? }
         }
         kind::CONTEXT => Record::Context(read(bytes)?),
         kind::FORK => Record::Fork(read(bytes)?),
         kind::EXEC => Record::Exec(read(bytes)?),
         kind::TASK_EXIT => Record::TaskExit(read(bytes)?),
+        kind::NAMESPACE => Record::Namespace(read(bytes)?),
+        kind::WAKING => Record::Waking(read(bytes)?),
+        kind::SIGNAL_GENERATE => Record::Generate(read(bytes)?),
+        kind::SIGNAL_DELIVER => Record::Deliver(read(bytes)?),
         _ => return None,
     };
     Some((header, record))
@@ -69,10 +81,28 @@ pub fn sembufs(bytes: &[u8]) -> impl ExactSizeIterator<Item = Sembuf> + '_ {
     bytes.chunks_exact(size_of::<Sembuf>()).map(bytemuck::pod_read_unaligned)
 }
 
-fn sops(bytes: &[u8]) -> Option<(SopsHead, &[u8])> {
-    let head: SopsHead = read(bytes)?;
-    let length = (head.valid as usize).checked_mul(size_of::<Sembuf>())?;
-    Some((head, bytes.get(size_of::<SopsHead>()..)?.get(..length)?))
+fn read_tail(kind: u8, bytes: &[u8]) -> Option<Tail<'_>> {
+    if kind == tail::NONE {
+        return Some(Tail::default());
+    }
+    let small: Small = read(bytes)?;
+    let mut tail = Tail { small: Some(small), ..Tail::default() };
+    let count = (small.valid >> valid::SOPS_SHIFT) as usize;
+    let length = count.checked_mul(size_of::<Sembuf>())?;
+    match kind {
+        tail::SMALL if count > 0 => tail.sops = bytes.get(std::mem::offset_of!(Small, a)..)?.get(..length)?,
+        tail::SMALL => {}
+        tail::QUEUE => tail.queue = Some(read(bytes)?),
+        tail::NAMED => {
+            tail.queue = Some(read(bytes)?);
+            let name = bytes.get(size_of::<wire::Queue>()..)?.get(..wire::NAME_BYTES)?;
+            let name = name.split(|b| *b == 0).next()?;
+            tail.name = (small.valid & valid::NAME != 0).then_some(name);
+        }
+        tail::SOPS => tail.sops = bytes.get(size_of::<Small>()..)?.get(..length)?,
+        _ => return None,
+    }
+    Some(tail)
 }
 
 fn read<T: Pod>(bytes: &[u8]) -> Option<T> {
@@ -81,30 +111,38 @@ fn read<T: Pod>(bytes: &[u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use bytemuck::Zeroable;
+    use bytemuck::{Zeroable, bytes_of};
 
     #[test]
     fn short_and_unknown_records_are_refused() {
         let mut exit = wire::Exit::zeroed();
         exit.header.kind = kind::EXIT;
-        let bytes = bytemuck::bytes_of(&exit);
+        let bytes = bytes_of(&exit);
         assert!(record(bytes).is_some());
         assert!((0..bytes.len()).all(|length| record(&bytes[..length]).is_none()));
         exit.header.kind = 200;
-        assert!(record(bytemuck::bytes_of(&exit)).is_none());
+        assert!(record(bytes_of(&exit)).is_none());
+        exit.header.kind = kind::EXIT;
+        exit.header.tail = tail::SMALL;
+        assert!(record(bytes_of(&exit)).is_none(), "the tail is missing");
     }
 
     #[test]
     fn more_operations_than_the_record_holds_are_refused() {
-        let mut head = SopsHead::zeroed();
-        head.header.kind = kind::ENTER_SOPS;
-        head.valid = 5;
-        let mut bytes = bytemuck::bytes_of(&head).to_vec();
-        bytes.resize(size_of::<wire::EnterSops<4>>(), 0);
-        assert!(record(&bytes).is_none());
-        head.valid = 4;
-        bytes[..size_of::<SopsHead>()].copy_from_slice(bytemuck::bytes_of(&head));
-        assert!(matches!(record(&bytes), Some((_, Record::Enter { sops, .. })) if sembufs(sops).len() == 4));
+        let mut enter = wire::Enter::zeroed();
+        (enter.header.kind, enter.header.tail) = (kind::ENTER, tail::SOPS);
+        let with = |count: u32| {
+            let small = Small { valid: valid::A | count << valid::SOPS_SHIFT, ..Small::zeroed() };
+            let mut bytes = bytes_of(&enter).to_vec();
+            bytes.extend_from_slice(bytes_of(&small));
+            bytes.resize(size_of::<wire::Enter>() + size_of::<wire::Sops<64>>(), 0);
+            bytes
+        };
+        assert!(record(&with(65)).is_none());
+        let bytes = with(64);
+        let (_, Record::Enter { tail, .. }) = record(&bytes).unwrap() else { panic!("no entry") };
+        assert_eq!(sembufs(tail.sops).len(), 64);
     }
 }

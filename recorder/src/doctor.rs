@@ -42,14 +42,14 @@ pub fn run() -> Result<u8, Failure> {
 
 /// Attaches everything in one way for a moment; what is missing then.
 fn try_way(way: Way) -> Result<Vec<String>, attach::Error> {
-    let request =
-        Request { way: Some(way), ring_bytes: 65536, entries: attach::entries_of(OPERATIONS), filter: Filter::Pids };
+    let entries = attach::entries_of(OPERATIONS);
+    let request = Request { way: Some(way), ring_bytes: 65536, entries, filter: Filter::Pids, ..Request::default() };
     let mut probes = Probes::attach(&request)?;
     probes.links.detach();
     Ok(probes
         .missing
         .iter()
-        .filter(|m| m.feature.starts_with("sched"))
+        .filter(|m| m.feature.contains('_')) // hooks, not the missing BTF
         .map(|m| m.remedy.trim_start_matches("without it ").to_owned())
         .collect())
 }

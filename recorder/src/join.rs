@@ -1,12 +1,18 @@
 //! Joins entries and exits into calls.
 
 use crate::call::{Call, Outcome};
-use crate::decode::{self, Record};
+use crate::copies::{self, Copies};
+use crate::decode::{self, Record, Tail};
+use crate::objects::{Lifetime, Objects};
+use crate::scan::{self, Scanned};
+use crate::signals::{SignalRow, Signals};
 use crate::tasks::{Execution, Process, Tasks, Thread};
-use ipc_schema::catalogue::{Abi, by_code};
+use crate::waits::{self, Candidate, Inside};
+use ipc_schema::catalogue::{Abi, Meaning, by_code};
 use ipc_schema::flags;
 use ipc_schema::losses::{self, Source};
-use ipc_schema::wire::{Header, Sembuf, flag, slot};
+use ipc_schema::shape::{self, Shape};
+use ipc_schema::wire::{self, Header, Sembuf, Small, flag, slot, valid};
 
 /// Something that was lost, and when; CLOCK_BOOTTIME nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,25 +40,72 @@ pub struct Finished {
     pub threads: Vec<Thread>,
     /// Executions.
     pub executions: Vec<Execution>,
+    /// Lifetimes of objects that ended.
+    pub lifetimes: Vec<Lifetime>,
+    /// Signals.
+    pub signals: Vec<SignalRow>,
+    /// Snapshots of objects.
+    pub snapshots: Vec<crate::history::Snapshot>,
     /// Losses.
     pub losses: Vec<Loss>,
+}
+
+/// What the probes tell beyond calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hooks {
+    /// Wakings.
+    pub wakings: bool,
+    /// Deliveries of signals.
+    pub deliveries: bool,
 }
 
 /// Joins the records of one recording.
 pub struct Join {
     tasks: Tasks,
+    /// The objects.
+    pub objects: Objects,
+    signals: Signals,
+    hooks: Hooks,
     start_ns: u64,
+    min_duration_ns: u64,
     last_call_id: i64,
     calls: Vec<Call>,
     losses: Vec<Loss>,
     /// Records whose bytes were not what their kind says.
     pub malformed: u64,
+    /// Calls that were shorter than asked for.
+    pub too_short: u64,
+    /// Calls whose user memory could be copied neither at entry nor at exit.
+    pub copy_faults: u64,
 }
 
 impl Join {
-    /// A join for a recording that began at `start_ns`.
-    pub fn new(start_ns: u64) -> Join {
-        Join { tasks: Tasks::default(), start_ns, last_call_id: 0, calls: vec![], losses: vec![], malformed: 0 }
+    /// A join for a recording that began at `start_ns`; calls shorter than `min_duration_ns` are dropped.
+    pub fn new(start_ns: u64, min_duration_ns: u64, hooks: Hooks) -> Join {
+        Join {
+            tasks: Tasks::default(),
+            objects: Objects::default(),
+            signals: Signals::default(),
+            hooks,
+            start_ns,
+            min_duration_ns,
+            last_call_id: 0,
+            calls: vec![],
+            losses: vec![],
+            malformed: 0,
+            too_short: 0,
+            copy_faults: 0,
+        }
+    }
+
+    /// Keeps the command lines of processes.
+    pub fn keep_cmdlines(&mut self) {
+        self.tasks.keep_cmdlines();
+    }
+
+    /// The trace's id of a process.
+    pub fn process_id(&mut self, pid: u32) -> i64 {
+        self.tasks.process_id(pid)
     }
 
     /// Takes one record; records come in the order of their times.
@@ -62,101 +115,177 @@ impl Join {
             return;
         };
         match record {
-            Record::Enter { arguments, sops } => self.enter(&header, arguments, sops),
-            Record::LateSops { sops } => {
-                if let Some(call) = &mut self.tasks.thread(&header).open {
-                    set_sops(call, sops);
-                }
-            }
-            Record::Exit { ret } => self.exit(&header, ret),
-            Record::Whole { arguments, ret } => self.whole(&header, arguments, ret),
+            Record::Enter { arguments, tail } => self.enter(&header, arguments, &tail),
+            Record::Exit { ret, tail } => self.exit(&header, ret, &tail),
             Record::Context(context) => self.tasks.context(&header, &context),
-            Record::Fork(fork) => self.tasks.fork(&header, &fork),
+            Record::Fork(fork) => {
+                if fork.clone_flags & wire::CLONE_NEWIPC != 0 {
+                    self.objects.new_namespace(fork.ipc_ns);
+                }
+                self.tasks.fork(&header, &fork);
+            }
+            Record::Namespace(namespace) => self.objects.new_namespace(namespace.ipc_ns),
             Record::Exec(exec) => self.tasks.exec(&header, &exec),
             Record::TaskExit(exit) => {
                 if let Some(call) = self.tasks.exit(&header, &exit) {
-                    self.calls.push(killed(*call, header.time_ns));
+                    self.end(killed(*call, header.time_ns));
                 }
             }
+            Record::Waking(waking) => self.waking(&header, &waking),
+            Record::Generate(signal) => self.generate(&header, &signal),
+            Record::Deliver(signal) => self.deliver(&header, &signal),
         }
     }
 
-    fn enter(&mut self, header: &Header, arguments: [u64; 6], sops: &[u8]) {
-        let Some(mut call) = self.new_call(header, arguments) else { return };
-        set_sops(&mut call, sops);
+    fn enter(&mut self, header: &Header, registers: [u64; 6], tail: &Tail) {
+        let is_late = header.flags & flag::LATE != 0;
         let thread = self.tasks.thread(header);
-        thread.has_entered = true;
+        if is_late && thread.open.as_ref().is_some_and(|c| c.began_before) {
+            return; // the scan found it
+        }
+        if let Some(call) = thread.restarting.take() {
+            if call.entry.code == header.code && call.registers == registers && !is_late {
+                thread.open = Some(restarted(call));
+                return;
+            }
+            self.end(returned(*call));
+        }
+        let Some(mut call) = self.new_call(header, registers, tail) else { return };
+        let start_ns = self.start_ns;
+        let thread = self.tasks.thread(header);
+        if is_late {
+            let is_older = thread.start.ns().is_none_or(|s| s < start_ns);
+            call.began_before = is_older && !thread.has_entered;
+            call.wait_known = false;
+            if call.began_before {
+                call.start_ns = start_ns;
+            }
+        }
+        // What ended before the trace is not in it.
+        thread.has_entered |= header.time_ns >= start_ns;
+        self.objects.begin(&mut call);
         // A call still open here lost its exit, which the probe has counted.
-        thread.open = Some(Box::new(call));
+        self.tasks.thread(header).open = Some(Box::new(call));
     }
 
-    fn new_call(&mut self, header: &Header, arguments: [u64; 6]) -> Option<Call> {
+    fn new_call(&mut self, header: &Header, registers: [u64; 6], tail: &Tail) -> Option<Call> {
         let (Some(entry), Some(abi)) = (by_code(header.code), Abi::from_wire(header.abi)) else {
             self.malformed += 1;
             return None;
         };
         self.last_call_id += 1;
         let thread = self.tasks.thread(header);
-        Some(Call {
-            call_id: self.last_call_id,
-            began_before: false,
-            start_ns: header.time_ns,
-            end_ns: None,
-            outcome: Outcome::Open,
-            entry,
-            abi,
-            cpu: header.cpu,
-            pid: header.pid,
-            tid: header.tid,
-            process_id: thread.process_id,
-            thread_id: thread.thread_id,
-            identity: thread.identity,
-            arguments,
-            ret: None,
-            first_sop: None,
-            sops: Box::default(),
-        })
+        let mut call = Call::begun(self.last_call_id, header.time_ns, entry, abi, registers);
+        (call.cpu, call.pid, call.tid) = (header.cpu, header.pid, header.tid);
+        (call.process_id, call.thread_id, call.identity) = (thread.process_id, thread.thread_id, thread.identity);
+        call.wait_known = self.hooks.wakings;
+        set_sops(&mut call, decode::sembufs(tail.sops));
+        let is_plain = call.shape.has(Shape::SOPS) && tail.small.is_some_and(|s| s.valid & valid::B == 0);
+        if let (Some(small), false) = (tail.small, is_plain) {
+            let name = tail.name.map(|n| String::from_utf8_lossy(n).into());
+            call.copies = Some(Box::new(Copies { before: Some(small), after: None, queue: tail.queue, name }));
+            set_indirect_arguments(&mut call, &small);
+        }
+        Some(call)
     }
 
-    fn exit(&mut self, header: &Header, ret: i64) {
+    fn exit(&mut self, header: &Header, ret: i64, tail: &Tail) {
         let thread = self.tasks.thread(header);
         let Some(mut call) = thread.open.take().filter(|c| c.entry.code == header.code) else {
-            let (from_ns, to_ns) = (header.time_ns, header.time_ns);
-            self.losses.push(Loss {
-                from_ns,
-                to_ns,
-                source: losses::NO_PARTNER,
-                cpu: Some(header.cpu),
-                count: Some(1),
-            });
+            self.lose_one(header, losses::NO_PARTNER);
             return;
         };
         call.ret = Some(ret);
         call.end_ns = Some(header.time_ns);
+        call.wait_known &= header.flags & flag::WAKING_LOST == 0;
+        let has_fault = set_exit(&mut call, ret, tail);
         if header.flags & flag::FATAL != 0 && is_interrupted(ret) {
             thread.dying = Some(call);
-        } else {
-            self.calls.push(returned(*call, ret));
+        } else if flags::is_restart(ret) && self.hooks.deliveries {
+            thread.restarting = Some(call);
+        } else if !(call.began_before && header.time_ns < self.start_ns) {
+            self.end(returned(*call));
+        }
+        self.copy_faults += u64::from(has_fault);
+    }
+
+    /// A call has ended, one way or another.
+    fn end(&mut self, mut call: Call) {
+        let duration_ns = call.end_ns.map(|end| end - call.start_ns.min(end));
+        self.objects.end(&mut call);
+        if duration_ns.is_some_and(|d| d < self.min_duration_ns) {
+            self.too_short += 1;
+            return;
+        }
+        waits::decide(&mut call);
+        self.calls.push(call);
+    }
+
+    fn lose_one(&mut self, header: &Header, source: Source) {
+        let (from_ns, to_ns) = (header.time_ns, header.time_ns);
+        self.losses.push(Loss { from_ns, to_ns, source, cpu: Some(header.cpu), count: Some(1) });
+    }
+
+    fn waking(&mut self, header: &Header, waking: &wire::Waking) {
+        let candidate = self.candidate(header, waking);
+        self.signals.woke(header.cpu, waking.wakee_tid);
+        let Some(call) = self.tasks.known(waking.wakee_tid).and_then(|t| t.open.as_mut()) else { return };
+        let wait = call.wait.get_or_insert_default();
+        wait.wakings += 1;
+        wait.last_ns = header.time_ns;
+        wait.candidate = candidate;
+        wait.sender = None;
+    }
+
+    /// What the task that ran at a waking was doing.
+    fn candidate(&mut self, header: &Header, waking: &wire::Waking) -> Candidate {
+        if header.flags & flag::EXITING != 0 {
+            return Candidate::Exiting(self.tasks.waker(header, waking.comm));
+        }
+        match self.tasks.known(header.tid).and_then(|t| t.open.as_deref()) {
+            Some(call) if header.flags & flag::IN_CALL != 0 => Candidate::Inside(Box::new(Inside::of(call))),
+            _ => Candidate::Bystander,
         }
     }
 
-    /// An exit without an entry: the call began before the probes, or seccomp denied it.
-    fn whole(&mut self, header: &Header, arguments: [u64; 6], ret: i64) {
-        if header.time_ns < self.start_ns {
-            return;
+    fn generate(&mut self, header: &Header, signal: &wire::Signal) {
+        let sender = self.signals.generated(&mut self.tasks, header, signal);
+        let Some(wakee) = self.signals.take_woken(header.cpu) else { return };
+        let target_pid = signal.target_pid;
+        if let Some(thread) = self.tasks.known(wakee).filter(|t| t.pid == target_pid)
+            && let Some(wait) = thread.open.as_mut().and_then(|c| c.wait.as_mut())
+        {
+            wait.sender = sender;
         }
-        let Some(mut call) = self.new_call(header, arguments) else { return };
-        let start_ns = self.start_ns;
+    }
+
+    fn deliver(&mut self, header: &Header, signal: &wire::Signal) {
+        self.signals.delivered(&mut self.tasks, header, signal);
         let thread = self.tasks.thread(header);
-        let is_older = thread.start_ns.is_none_or(|s| s < start_ns);
-        call.began_before = is_older && !thread.has_entered;
-        thread.has_entered = true;
-        if call.began_before {
-            call.start_ns = start_ns;
+        let is_over = |call: &Call| !restarts_after(call.ret.unwrap_or(0), signal);
+        if thread.restarting.as_deref().is_some_and(is_over)
+            && let Some(mut call) = thread.restarting.take()
+        {
+            call.end_ns = Some(header.time_ns);
+            self.end(returned(*call));
         }
-        call.ret = Some(ret);
-        call.end_ns = Some(header.time_ns);
-        self.calls.push(returned(call, ret));
+    }
+
+    /// A thread that was there before the trace, and the call it is inside of.
+    pub fn scanned(&mut self, scanned: Scanned) {
+        self.tasks.scanned(&scanned);
+        let Some(inside) = &scanned.call else { return };
+        let Some(thread) = self.tasks.known(scanned.tid).filter(|t| !t.has_entered && t.open.is_none()) else { return };
+        let (process_id, thread_id, identity) = (thread.process_id, thread.thread_id, thread.identity);
+        self.last_call_id += 1;
+        let mut call = found(self.last_call_id, inside);
+        (call.pid, call.tid) = (scanned.pid, scanned.tid);
+        (call.process_id, call.thread_id, call.identity) = (process_id, thread_id, identity);
+        self.objects.begin(&mut call);
+        if let Some(thread) = self.tasks.known(scanned.tid) {
+            thread.has_entered = true;
+            thread.open = Some(Box::new(call));
+        }
     }
 
     /// Adds a loss.
@@ -167,13 +296,16 @@ impl Join {
     /// What was finished since the last time.
     pub fn finished(&mut self) -> Finished {
         for call in std::mem::take(&mut self.tasks.died_in) {
-            self.calls.push(killed_at_exit(call));
+            self.end(killed_at_exit(call));
         }
         Finished {
             calls: std::mem::take(&mut self.calls),
             processes: std::mem::take(&mut self.tasks.ended_processes),
             threads: std::mem::take(&mut self.tasks.ended_threads),
             executions: std::mem::take(&mut self.tasks.executions),
+            lifetimes: std::mem::take(&mut self.objects.ended),
+            signals: std::mem::take(&mut self.signals.rows),
+            snapshots: vec![],
             losses: std::mem::take(&mut self.losses),
         }
     }
@@ -184,10 +316,17 @@ impl Join {
         let mut open = Vec::new();
         for mut thread in self.tasks.finish() {
             if let Some(call) = thread.dying.take() {
-                self.calls.push(killed_at_exit(*call));
+                self.end(killed_at_exit(*call));
+            }
+            if let Some(call) = thread.restarting.take() {
+                match slot_of(call.tid) {
+                    0 => self.end(killed_at_exit(*call)), // the record of its death is missing
+                    slot if slot & slot::RESTARTING == 0 => self.end(returned(*call)),
+                    _ => open.push(reopened(*call)), // stopped: the kernel restarts it when it goes on
+                }
             }
             if let Some(call) = thread.open.take()
-                && slot_of(thread.tid) & slot::IN_CALL != 0
+                && is_still_open(&call, &slot_of)
             {
                 open.push(*call);
             }
@@ -195,10 +334,103 @@ impl Join {
         }
         self.calls.sort_by_key(|c| c.end_ns);
         open.sort_by_key(|c| c.start_ns);
-        self.calls.append(&mut open);
+        for call in open {
+            self.end(call);
+        }
+        self.objects.finish();
         self.tasks.ended_processes.sort_by_key(|p| p.process_id);
         self.tasks.ended_threads.sort_by_key(|t| t.thread_id);
         self.finished()
+    }
+}
+
+/// Whether a call without an end has none: its thread is inside it, or has lost the exit, which the probe has counted.
+fn is_still_open(call: &Call, slot_of: &impl Fn(u32) -> u64) -> bool {
+    if call.began_before {
+        return scan::is_still_inside(call.pid, call.tid, call.entry, &call.registers);
+    }
+    slot_of(call.tid) & slot::IN_CALL != 0
+}
+
+/// A call that the scan found.
+fn found(call_id: i64, inside: &scan::Inside) -> Call {
+    let mut call = Call::begun(call_id, inside.found_ns, inside.entry, inside.abi, inside.registers);
+    call.began_before = true;
+    set_sops(&mut call, inside.sops.iter().copied());
+    let name = inside.name.as_deref().map(Into::into);
+    let queue = inside.inode.map(|inode| wire::Queue { inode, ..bytemuck::Zeroable::zeroed() });
+    call.copies = Some(Box::new(Copies { before: Some(inside.small), after: None, queue, name }));
+    set_indirect_arguments(&mut call, &inside.small);
+    call
+}
+
+/// Arguments of `ipc(2)` that stand in user memory: semctl's `union semun`, and msgrcv's address and type (version 0).
+fn set_indirect_arguments(call: &mut Call, small: &Small) {
+    if call.entry.code != shape::IPC_CODE || small.valid & valid::A == 0 {
+        return;
+    }
+    let word = |place: usize| copies::unsigned(&small.a, place * 4, 4).unwrap_or(0);
+    if call.shape.has(Shape::INDIRECT) {
+        set_argument(call, Meaning::Message, word(0));
+        set_argument(call, Meaning::MessageType, word(1));
+    } else if call.operation() == "semctl" {
+        set_argument(call, Meaning::CommandArgument, word(0));
+    }
+}
+
+fn set_argument(call: &mut Call, meaning: Meaning, value: u64) {
+    if let Some(place) = call.layout.position(meaning) {
+        call.arguments[place] = value;
+    }
+}
+
+/// Takes what the exit tells; whether user memory that the kernel has read could be copied at neither time.
+fn set_exit(call: &mut Call, ret: i64, tail: &Tail) -> bool {
+    /// EFAULT, and the errors that the kernel returns before it reads the operations.
+    const UNREAD: [i64; 3] = [-14, -22, -7];
+    if let (Some(copies), Some(small)) = (call.copies.as_deref_mut(), tail.small) {
+        copies.after = Some(small);
+        if let (Some(queue), true) = (tail.queue, call.shape.has(Shape::QUEUE_RETURNED)) {
+            copies.queue = Some(queue);
+        }
+    }
+    let entry_sops: &[Sembuf] = if call.sops.is_empty() { call.first_sop.as_slice() } else { &call.sops };
+    call.args_changed = copies::changed(call, entry_sops, tail);
+    if let (Some(copies), Some(name)) = (call.copies.as_deref_mut(), tail.name)
+        && copies.name.is_none()
+    {
+        copies.name = Some(String::from_utf8_lossy(name).into());
+    }
+    if call.first_sop.is_none() {
+        set_sops(call, decode::sembufs(tail.sops)); // the copy at entry faulted
+    }
+    let expects_sops = call.shape.has(Shape::SOPS) && call.sem_ops_total().is_some_and(|n| n > 0);
+    expects_sops && call.first_sop.is_none() && !UNREAD.contains(&ret)
+}
+
+/// The kernel begins a call again that was interrupted: the pieces are one call.
+fn restarted(mut call: Box<Call>) -> Box<Call> {
+    call.restarts += 1;
+    (call.ret, call.end_ns) = (None, None);
+    call
+}
+
+fn reopened(mut call: Call) -> Call {
+    (call.ret, call.end_ns, call.outcome) = (None, None, Outcome::Open);
+    call
+}
+
+/// Whether the kernel restarts a call after this signal: `arch/x86/kernel/signal.c`, handle_signal.
+fn restarts_after(ret: i64, signal: &wire::Signal) -> bool {
+    const ERESTARTSYS: i64 = -512;
+    const ERESTARTNOINTR: i64 = -513;
+    const SA_RESTART: u64 = 0x1000_0000;
+    let has_handler = signal.handler > 1;
+    match ret {
+        _ if !has_handler => true,
+        ERESTARTNOINTR => true,
+        ERESTARTSYS => signal.sa_flags & SA_RESTART != 0,
+        _ => false,
     }
 }
 
@@ -208,9 +440,10 @@ fn is_interrupted(ret: i64) -> bool {
     ret == -EINTR || flags::is_restart(ret)
 }
 
-fn returned(mut call: Call, ret: i64) -> Call {
+fn returned(mut call: Call) -> Call {
     // shmat returns addresses: only the last page of the address space is errors.
-    call.outcome = if (-4095..0).contains(&ret) { Outcome::Error } else { Outcome::Ok };
+    let is_error = call.ret.is_some_and(|ret| (-4095..0).contains(&ret));
+    call.outcome = if is_error { Outcome::Error } else { Outcome::Ok };
     call
 }
 
@@ -227,8 +460,7 @@ fn killed_at_exit(call: Call) -> Call {
     killed(call, end_ns)
 }
 
-fn set_sops(call: &mut Call, bytes: &[u8]) {
-    let sops: &mut dyn ExactSizeIterator<Item = Sembuf> = &mut decode::sembufs(bytes);
+fn set_sops(call: &mut Call, mut sops: impl ExactSizeIterator<Item = Sembuf>) {
     if sops.len() > 1 {
         call.sops = sops.collect();
         call.first_sop = call.sops.first().copied();
@@ -241,7 +473,7 @@ fn set_sops(call: &mut Call, bytes: &[u8]) {
 mod tests {
     use super::*;
     use bytemuck::{Pod, Zeroable, bytes_of};
-    use ipc_schema::wire::{Context, Enter, Exit, TaskExit, Whole, kind};
+    use ipc_schema::wire::{Context, Enter, Exit, TaskExit, kind};
 
     const PID: u32 = 5_000_000;
 
@@ -263,7 +495,7 @@ mod tests {
 
     #[test]
     fn entry_and_exit_make_a_call() {
-        let mut join = Join::new(0);
+        let mut join = Join::new(0, 0, Hooks::default());
         feed(&mut join, &enter(10));
         feed(&mut join, &exit(25, -11));
         let calls = join.finished().calls;
@@ -273,7 +505,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_call_of_a_dying_thread_is_killed_at_its_death() {
-        let mut join = Join::new(0);
+        let mut join = Join::new(0, 0, Hooks::default());
         feed(&mut join, &enter(10));
         let mut last = exit(25, -4);
         last.header.flags = flag::FATAL;
@@ -286,7 +518,7 @@ mod tests {
 
     #[test]
     fn a_killed_call_survives_the_loss_of_its_death_and_the_reuse_of_its_thread_id() {
-        let mut join = Join::new(0);
+        let mut join = Join::new(0, 0, Hooks::default());
         let mut context = Context { header: header(kind::CONTEXT, 5), thread_start_ns: 1, ..Context::zeroed() };
         feed(&mut join, &context);
         feed(&mut join, &enter(10));
@@ -301,7 +533,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_call_of_a_living_thread_is_eintr() {
-        let mut join = Join::new(0);
+        let mut join = Join::new(0, 0, Hooks::default());
         feed(&mut join, &enter(10));
         feed(&mut join, &exit(25, -514));
         assert_eq!(join.finished().calls[0].error().as_deref(), Some("EINTR"));
@@ -309,25 +541,30 @@ mod tests {
 
     #[test]
     fn a_lost_exit_drops_the_call_and_the_slot_tells_open_from_lost() {
-        let mut join = Join::new(0);
+        let mut join = Join::new(0, 0, Hooks::default());
         feed(&mut join, &enter(10));
         feed(&mut join, &enter(20));
         assert!(join.finished().calls.is_empty());
         let open = join.finish(|_| slot::IN_CALL).calls;
         assert_eq!((open.len(), open[0].start_ns, open[0].end_ns), (1, 20, None));
 
-        let mut join = Join::new(0);
+        let mut join = Join::new(0, 0, Hooks::default());
         feed(&mut join, &enter(10));
         assert!(join.finish(|_| 0).calls.is_empty());
     }
 
     #[test]
     fn an_exit_without_entry_began_before_once_and_is_denied_after() {
-        let mut join = Join::new(100);
-        let whole = |time, ret| Whole { header: header(kind::WHOLE, time), args: [0; 6], ret };
-        feed(&mut join, &whole(50, 0));
-        feed(&mut join, &whole(150, 0));
-        feed(&mut join, &whole(160, -1));
+        let mut join = Join::new(100, 0, Hooks::default());
+        let mut whole = |time, ret| {
+            let mut late = enter(time);
+            late.header.flags = flag::LATE;
+            feed(&mut join, &late);
+            feed(&mut join, &exit(time, ret));
+        };
+        whole(50, 0);
+        whole(150, 0);
+        whole(160, -1);
         let calls = join.finished().calls;
         assert_eq!(calls.len(), 2, "what ended before the trace is not in it");
         assert!(calls[0].began_before && calls[0].start_ns == 100);
@@ -336,7 +573,7 @@ mod tests {
 
     #[test]
     fn an_exit_without_partner_is_a_loss() {
-        let mut join = Join::new(0);
+        let mut join = Join::new(0, 0, Hooks::default());
         feed(&mut join, &exit(25, 0));
         assert_eq!(join.finished().losses[0].source, losses::NO_PARTNER);
     }

@@ -9,17 +9,26 @@ mod call;
 mod capture;
 mod cli;
 mod command;
+mod copies;
 mod decode;
 mod doctor;
 mod events;
+mod follow;
+mod history;
 mod join;
+mod objects;
 mod plan;
 mod priority;
+mod procfs;
 mod record;
 mod ring;
+mod scan;
 mod session;
+mod signals;
 mod sink;
+mod snapshot;
 mod tasks;
+mod waits;
 mod writer;
 
 use clap::Parser;
@@ -68,6 +77,8 @@ impl From<std::io::Error> for Failure {
 fn main() -> ExitCode {
     let result = match Cli::parse().action {
         Action::Record(options) => record::run(options),
+        Action::Snapshot(options) => record::snapshot(&options),
+        Action::SnapshotHelper => snapshot::serve().map(|()| 0).map_err(Failure::from),
         Action::Doctor => doctor::run(),
         Action::Events => events::run(),
         Action::BenchEmptyPair { duration } => attach::EmptyPair::attach().map_err(Failure::from).map(|_pair| {

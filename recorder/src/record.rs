@@ -3,17 +3,23 @@
 use crate::Failure;
 use crate::attach::{self, Filter, Probes, Request};
 use crate::batch::Frame;
-use crate::capture::{Capture, Totals};
-use crate::cli::{self, Attach, Record};
+use crate::capture::{Capture, News, Settings, Totals};
+use crate::cli::{self, Attach, Record, SnapshotOptions};
 use crate::command;
+use crate::follow::{self, Follow};
+use crate::history::{self, Phase};
+use crate::join::{Hooks, Join};
+use crate::plan;
 use crate::priority;
-use crate::ring::Reader;
+use crate::ring::{Reader, boot_ns};
+use crate::scan;
 use crate::session;
 use crate::sink::{self, Sink};
+use crate::snapshot::Snapshots;
 use crate::writer::{Progress, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use ipc_schema::manifest::{Filters, Manifest, Session};
+use ipc_schema::manifest::{Dropped, Filters, Manifest, Missing, Session};
 use ipc_schema::version::FormatVersion;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
@@ -42,6 +48,7 @@ pub fn run(options: Record) -> Result<u8, Failure> {
     let with_signals = !options.command.is_empty() || !options.pids.is_empty();
     let operations = cli::operations(&options.syscalls, with_signals).map_err(Failure::usage)?;
     check_pids(&options.pids)?;
+    let cgroups = cgroup_ids(&options.cgroups)?;
     attach::begin_again_if_misdetected(); // before anything is made
     let command_text = command_text(&options.command);
     let mut session = session::begin(command_text);
@@ -53,10 +60,13 @@ pub fn run(options: Record) -> Result<u8, Failure> {
         } else {
             operations.iter().map(|o| (*o).to_owned()).collect()
         },
+        comms: options.comms.clone(),
+        cgroups: options.cgroups.clone(),
+        min_duration_ns: options.min_duration.map(|d| d.as_nanos() as i64),
     };
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
     let is_new = sink::create_directory(&directory)?;
-    let prepared = prepare(&directory, &options, &operations, session);
+    let prepared = prepare(&directory, &options, &operations, cgroups, session);
     if prepared.is_err() && is_new {
         // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
         let _ = std::fs::remove_dir(&directory);
@@ -70,6 +80,24 @@ fn check_pids(pids: &[u32]) -> Result<(), Failure> {
         Some(pid) => Err(Failure::error(format!("there is no process {pid}; `ps -e` lists those that are"))),
         None => Ok(()),
     }
+}
+
+/// A cgroup that is not there would be recorded as silence.
+fn cgroup_ids(paths: &[String]) -> Result<Vec<u64>, Failure> {
+    let id = |path: &String| {
+        let missing = || Failure::error(format!("there is no cgroup {path}; /proc/PID/cgroup tells that of a process"));
+        follow::cgroup_id(path).ok_or_else(missing)
+    };
+    paths.iter().map(id).collect()
+}
+
+/// A thread name as the kernel keeps it.
+fn padded(name: &str) -> [u8; 16] {
+    let mut comm = [0; 16];
+    for (to, from) in comm.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    comm
 }
 
 fn command_text(command: &[std::ffi::OsString]) -> Option<String> {
@@ -87,15 +115,21 @@ struct Prepared {
     child: Option<Child>,
     events: Receiver<Event>,
     events_sender: Sender<Event>,
+    helper: Option<Snapshots>,
+    follow: Follow,
 }
 
 fn prepare(
     directory: &Path,
     options: &Record,
     operations: &[&'static str],
+    cgroups: Vec<u64>,
     mut session: Session,
 ) -> Result<Prepared, Failure> {
     let (events_sender, events) = crossbeam_channel::unbounded();
+    // Before any thread is: it is to live as long as this process.
+    let helper = Snapshots::start();
+    let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
     watch_signals(events_sender.clone())?;
     let mut probes = Probes::attach(&Request {
         way: options.attach.and_then(|a| match a {
@@ -105,6 +139,11 @@ fn prepare(
         ring_bytes: options.ring_size,
         entries: attach::entries_of(operations),
         filter: filter(options),
+        comms: options.comms.iter().map(|name| padded(name)).collect(),
+        cgroups,
+        signals: operations.contains(&"sigprocmask"),
+        snapshot_helper: helper_pid,
+        without_wakers: options.no_wakers,
     })?;
     for pid in &options.pids {
         probes.follow(*pid)?;
@@ -117,6 +156,13 @@ fn prepare(
     }
     session.attach = probes.attached.clone();
     session.missing = probes.missing.clone();
+    session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
+    let mut follow = Follow {
+        pids: options.pids.iter().copied().collect(),
+        operations: operations.to_vec(),
+        never: vec![std::process::id(), helper_pid],
+    };
+    follow.pids.extend(held.as_ref().filter(|_| !options.all).map(|held| held.pid));
     let clock = session::clock_sample();
     session.start_ns = clock.boot_ns + session.clock_offset_ns;
     let trace_id = session::trace_id()?;
@@ -137,7 +183,16 @@ fn prepare(
     };
     let frame = Frame { trace_id: trace_id.into(), clock_offset_ns: session.clock_offset_ns };
     let start_ns = clock.boot_ns as u64;
-    Ok(Prepared { probes, sink, frame, session, start_ns, child, events, events_sender })
+    let helper = helper.ok();
+    Ok(Prepared { probes, sink, frame, session, start_ns, child, events, events_sender, helper, follow })
+}
+
+fn no_snapshots(reason: &dyn std::fmt::Display) -> Missing {
+    Missing {
+        feature: "snapshots".into(),
+        reason: reason.to_string(),
+        remedy: "run as root; without them objects, queued and limits are empty".into(),
+    }
 }
 
 fn filter(options: &Record) -> Filter {
@@ -165,6 +220,7 @@ fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
 /// The threads of a recording.
 struct Running {
     capture: JoinHandle<Totals>,
+    observer: JoinHandle<Vec<Missing>>,
     writer: JoinHandle<Result<Writer, sink::Error>>,
     stop: Arc<AtomicBool>,
     progress: Arc<Progress>,
@@ -173,12 +229,31 @@ struct Running {
 
 impl Prepared {
     fn record(self, options: &Record) -> Result<u8, Failure> {
+        let hooks = Hooks { wakings: self.probes.has(plan::WAKINGS), deliveries: self.probes.has("signal_deliver") };
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
-        let mut capture = Capture::new(Reader::new(rings)?, counters, slots, self.start_ns);
-        if self.session.filters.follow && self.session.missing.iter().any(|m| m.feature == "sched_process_fork") {
+        let (news_sender, news) = crossbeam_channel::unbounded();
+        let (failures, failed) = crossbeam_channel::bounded(1);
+        let settings = Settings {
+            start_ns: self.start_ns,
+            min_duration_ns: self.session.filters.min_duration_ns.unwrap_or(0) as u64,
+            hooks,
+            with_cmdlines: options.cmdline,
+            news,
+            failures: self.helper.is_some().then_some(failures),
+        };
+        let observer = Observer {
+            news: news_sender,
+            failed,
+            follow: self.follow,
+            with_cmdlines: options.cmdline,
+            every: options.snapshot_every,
+        };
+        let observer = observer.start(self.helper, slots.clone())?;
+        let mut capture = Capture::new(Reader::new(rings)?, counters, slots, settings);
+        if self.session.filters.follow && self.session.missing.iter().any(|m| m.feature == "task_newtask") {
             capture.cannot_follow();
         }
-        let running = Running::start(capture, Writer::new(self.sink, self.frame))?;
+        let running = Running::start(capture, observer, Writer::new(self.sink, self.frame))?;
         let command_pid = self.child.as_ref().map(Child::id);
         let watching = self.child.is_some();
         if let Some(child) = self.child {
@@ -233,7 +308,7 @@ fn forward(origin: &Origin, pid: Option<u32>) {
 }
 
 impl Running {
-    fn start(capture: Capture, writer: Writer) -> Result<Running, Failure> {
+    fn start(capture: Capture, observer: JoinHandle<Vec<Missing>>, writer: Writer) -> Result<Running, Failure> {
         let (send, receive) = crossbeam_channel::bounded(ROWS_WAITING);
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
@@ -244,7 +319,7 @@ impl Running {
             let (progress, stop) = (progress.clone(), stop.clone());
             std::thread::Builder::new().name("capture".into()).spawn(move || capture.run(&send, &progress, &stop))?
         };
-        Ok(Running { capture, writer, stop, progress, begun: Instant::now() })
+        Ok(Running { capture, observer, writer, stop, progress, begun: Instant::now() })
     }
 
     /// Waits for what ends the recording; returns how the command ended, if it did.
@@ -303,14 +378,108 @@ impl Running {
         self.stop.store(true, Ordering::Release);
         let panicked = |_| Failure::error("a thread of the recorder panicked; please report this");
         let totals = self.capture.join().map_err(panicked)?;
+        let withheld = self.observer.join().map_err(panicked)?;
         let writer = self.writer.join().map_err(panicked)??;
+        session.missing.extend(withheld);
         session.missing.extend(priority::missing());
         session.calls = totals.calls;
+        session.dropped = dropped(&totals, &session.filters);
         session.lost_calls = totals.lost_calls;
         session.lost_records = totals.lost_records;
         session.late_records = totals.late_records;
         Ok(writer.finish(session)?)
     }
+}
+
+/// What each filter that was asked for dropped.
+fn dropped(totals: &Totals, filters: &Filters) -> Vec<Dropped> {
+    let filters = [
+        ("pid", !filters.pids.is_empty(), totals.dropped.pid),
+        ("comm", !filters.comms.is_empty(), totals.dropped.comm),
+        ("cgroup", !filters.cgroups.is_empty(), totals.dropped.cgroup),
+        ("min_duration", filters.min_duration_ns.is_some(), totals.dropped.min_duration),
+    ];
+    let asked = filters.into_iter().filter(|(_, is_asked, _)| *is_asked);
+    asked.map(|(filter, _, calls)| Dropped { filter: filter.into(), calls }).collect()
+}
+
+/// The thread that looks at what the probes do not see: what was there before, and the objects.
+struct Observer {
+    news: Sender<News>,
+    failed: Receiver<u32>,
+    follow: Follow,
+    with_cmdlines: bool,
+    every: Duration,
+}
+
+impl Observer {
+    /// Starts it; it ends when the capture has no more failures to tell. Returns what was withheld from it.
+    fn start(self, helper: Option<Snapshots>, slots: attach::Slots) -> Result<JoinHandle<Vec<Missing>>, Failure> {
+        let work = move || {
+            scan::threads(&self.follow, self.with_cmdlines, Some(&slots), |thread| {
+                let _ = self.news.send(News::Scanned(Box::new(thread))); // the capture may have ended
+            });
+            let Some(helper) = helper else { return vec![] };
+            let mut missing = Vec::new();
+            if let Err(error) = self.snapshots(helper, &mut missing) {
+                missing.push(no_snapshots(&error));
+            }
+            missing
+        };
+        Ok(std::thread::Builder::new().name("observer".into()).spawn(work)?)
+    }
+
+    fn snapshots(&self, mut helper: Snapshots, missing: &mut Vec<Missing>) -> std::io::Result<()> {
+        let tell = |found| {
+            let _ = self.news.send(News::Snapshot(Box::new(found))); // the capture may have ended
+        };
+        let first = history::take(&mut helper, Phase::Start, None)?;
+        missing.extend_from_slice(history::missing(&first));
+        tell(first);
+        let mut helper = history::run(helper, self.every, &self.failed, tell)?;
+        tell(history::take(&mut helper, Phase::End, None)?);
+        Ok(())
+    }
+}
+
+/// `snapshot`: what is there now, without eBPF; returns the exit status.
+pub fn snapshot(options: &SnapshotOptions) -> Result<u8, Failure> {
+    let mut helper = Snapshots::start()?;
+    let mut session = session::begin(None);
+    let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
+    sink::create_directory(&directory)?;
+    let trace_id = session::trace_id()?;
+    let manifest = Manifest {
+        format_version: FormatVersion::CURRENT.0,
+        trace_id: trace_id.clone(),
+        complete: false,
+        session: session.clone(),
+        parts: vec![],
+    };
+    let sink = Sink::new(&directory, manifest)?;
+    let frame = Frame { trace_id: trace_id.into(), clock_offset_ns: session.clock_offset_ns };
+    let mut join = Join::new(boot_ns(), 0, Hooks::default());
+    if options.cmdline {
+        join.keep_cmdlines();
+    }
+    let follow = Follow {
+        operations: ipc_schema::catalogue::OPERATIONS.to_vec(),
+        never: vec![std::process::id(), helper.pid()],
+        ..Follow::default()
+    };
+    scan::threads(&follow, options.cmdline, None, |thread| join.scanned(thread));
+    let found = history::take(&mut helper, Phase::Start, None)?;
+    session.missing.extend_from_slice(history::missing(&found));
+    let rows = history::rows(found, &mut join);
+    let mut finished = join.finish(|_| 0);
+    finished.snapshots.push(rows);
+    session.calls = finished.calls.len() as i64;
+    let clock = session::clock_sample();
+    session.end_ns = clock.boot_ns + session.clock_offset_ns;
+    let mut writer = Writer::new(sink, frame);
+    writer.write_all(finished)?;
+    summarize(&writer.finish(session)?);
+    Ok(0)
 }
 
 /// The closing summary.

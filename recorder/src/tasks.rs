@@ -1,6 +1,10 @@
 //! Processes and threads: who is who, under pid reuse too.
 
 use crate::call::{Call, Identity};
+use crate::procfs;
+use crate::scan::Scanned;
+use crate::waits::Waker;
+use bytemuck::Zeroable;
 use ipc_schema::wire::{Context, Exec, Fork, Header, TaskExit, flag};
 use rustc_hash::FxHashMap;
 
@@ -14,13 +18,17 @@ pub struct Process {
     /// Process id in its own pid namespace.
     pub ns_pid: Option<i32>,
     /// Its start.
-    pub start_ns: Option<u64>,
+    pub start: Start,
     /// Its parent, if the trace saw it.
     pub parent_process_id: Option<i64>,
     /// Name of its leader.
     pub comm: Option<[u8; 16]>,
+    /// Its parent in /proc, until the trace knows it.
+    pub parent_pid: Option<u32>,
     /// Path of its program.
     pub exe: Option<String>,
+    /// Its arguments, if they were asked for.
+    pub cmdline: Option<String>,
     /// User id.
     pub uid: Option<u32>,
     /// cgroup path.
@@ -45,19 +53,38 @@ pub struct Thread {
     /// Thread id.
     pub tid: u32,
     /// Its start.
-    pub start_ns: Option<u64>,
+    pub start: Start,
     /// Its end.
     pub exit_ns: Option<u64>,
     /// Who created it.
     pub parent_thread_id: Option<i64>,
     /// Who it is now.
     pub identity: Identity,
+    /// Flags of clone(2).
+    pub clone_flags: Option<u64>,
+    /// Its signals when the trace first saw it.
+    pub signals: Signals,
+    /// Thread id in its own pid namespace.
+    pub ns_tid: Option<i32>,
     /// Whether the trace saw it enter a call.
     pub has_entered: bool,
     /// The call it is in.
     pub open: Option<Box<Call>>,
+    /// The call that the kernel may restart.
+    pub restarting: Option<Box<Call>>,
     /// The call it was in when a fatal signal reached it.
     pub dying: Option<Box<Call>>,
+}
+
+/// Signal sets of a thread, bit n-1 = signal n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// Blocked.
+    pub blocked: Option<u64>,
+    /// Pending, for the thread or its process.
+    pub pending: Option<u64>,
+    /// Ignored.
+    pub ignored: Option<u64>,
 }
 
 /// One execve.
@@ -73,6 +100,18 @@ pub struct Execution {
     pub exe: Option<String>,
 }
 
+/// How many threads that ended are remembered.
+const MOST_GHOSTS: usize = 65_536;
+
+/// A thread that has ended.
+#[derive(Clone, Copy)]
+struct Ghost {
+    pid: u32,
+    process_id: i64,
+    thread_id: i64,
+    comm: [u8; 16],
+}
+
 /// Every process and thread that lives, and the rows of those that ended.
 #[derive(Default)]
 pub struct Tasks {
@@ -84,17 +123,46 @@ pub struct Tasks {
     pub ended_threads: Vec<Thread>,
     /// Executions since they were last taken.
     pub executions: Vec<Execution>,
+    /// Threads that ended, by thread id: one that is exiting still wakes others and signals its parent.
+    ghosts: FxHashMap<u32, Ghost>,
+    with_cmdlines: bool,
     /// Calls of threads that died in them while the record of their end was lost, since they were last taken.
     pub died_in: Vec<Call>,
 }
 
-fn known(start_ns: u64) -> Option<u64> {
-    (start_ns != 0).then_some(start_ns)
+/// When a task started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// As the kernel keeps it.
+    pub exact_ns: Option<u64>,
+    /// As `/proc` tells it, in clock ticks.
+    pub about_ns: Option<u64>,
 }
 
-/// Whether two starts are those of two tasks; an unknown start tells nothing.
-fn differ(a: Option<u64>, b: Option<u64>) -> bool {
-    matches!((a, b), (Some(a), Some(b)) if a != b)
+impl Start {
+    /// The best that is known.
+    pub fn ns(self) -> Option<u64> {
+        self.exact_ns.or(self.about_ns)
+    }
+
+    fn exactly(start_ns: u64) -> Start {
+        Start { exact_ns: (start_ns != 0).then_some(start_ns), about_ns: None }
+    }
+
+    /// Whether two starts are those of two tasks; an unknown start tells nothing.
+    fn differs(self, other: Start) -> bool {
+        /// Two ticks of the slowest clock.
+        const TICKS_NS: u64 = 20_000_000;
+        match (self.exact_ns, other.exact_ns, self.ns(), other.ns()) {
+            (Some(a), Some(b), ..) => a != b,
+            (.., Some(a), Some(b)) => a.abs_diff(b) > TICKS_NS,
+            _ => false,
+        }
+    }
+
+    fn or(self, other: Start) -> Start {
+        Start { exact_ns: self.exact_ns.or(other.exact_ns), about_ns: self.about_ns.or(other.about_ns) }
+    }
 }
 
 /// The processes that live, and the ids given so far.
@@ -108,7 +176,7 @@ struct Roster {
 }
 
 impl Roster {
-    fn new_thread(&mut self, tid: u32, pid: u32, start_ns: Option<u64>, parent_thread_id: Option<i64>) -> Thread {
+    fn new_thread(&mut self, tid: u32, pid: u32, start: Start, parent_thread_id: Option<i64>) -> Thread {
         let process_id = self.process(pid).process_id;
         self.last_thread_id += 1;
         let parent_thread_id = parent_thread_id.or_else(|| self.creators.remove(&tid).map(|c| c.1));
@@ -117,12 +185,16 @@ impl Roster {
             process_id,
             pid,
             tid,
-            start_ns,
+            start,
             exit_ns: None,
             parent_thread_id,
             identity: Identity::default(),
+            clone_flags: None,
+            signals: Signals::default(),
+            ns_tid: None,
             has_entered: false,
             open: None,
+            restarting: None,
             dying: None,
         }
     }
@@ -145,33 +217,90 @@ impl Tasks {
     /// The thread of a record; seen for the first time, it gets an id.
     pub fn thread(&mut self, header: &Header) -> &mut Thread {
         let roster = &mut self.roster;
-        self.threads.entry(header.tid).or_insert_with(|| roster.new_thread(header.tid, header.pid, None, None))
+        self.threads
+            .entry(header.tid)
+            .or_insert_with(|| roster.new_thread(header.tid, header.pid, Start::default(), None))
+    }
+
+    /// The thread with this id, if the trace knows it.
+    pub fn known(&mut self, tid: u32) -> Option<&mut Thread> {
+        self.threads.get_mut(&tid)
+    }
+
+    /// The process of a thread, and the thread; those that have just ended too. Seen for the first time, they get ids.
+    pub fn ids(&mut self, pid: u32, tid: u32) -> (i64, i64) {
+        let ghost = self.ghosts.get(&tid).filter(|g| g.pid == pid && !self.threads.contains_key(&tid));
+        if let Some(ghost) = ghost {
+            return (ghost.process_id, ghost.thread_id);
+        }
+        let thread = self.thread(&Header { pid, tid, ..Header::zeroed() });
+        (thread.process_id, thread.thread_id)
+    }
+
+    /// The process with this id, also one that has just ended.
+    pub fn process_id(&mut self, pid: u32) -> i64 {
+        self.ids(pid, pid).0
+    }
+
+    /// The task that made a record, as one that woke another. `comm` is used if the trace does not know its name.
+    pub fn waker(&mut self, header: &Header, comm: [u8; 16]) -> Waker {
+        let (process_id, thread_id) = self.ids(header.pid, header.tid);
+        let living = self.threads.get(&header.tid).map(|t| t.identity.comm);
+        let known = living.or_else(|| self.ghosts.get(&header.tid).map(|g| g.comm)).filter(|c| c[0] != 0);
+        Waker { process_id, thread_id, call_id: None, comm: known.unwrap_or(comm), operation: None }
+    }
+
+    /// A thread that was there before the trace.
+    pub fn scanned(&mut self, thread: &Scanned) {
+        let header = Header { tid: thread.tid, pid: thread.pid, ..Header::zeroed() };
+        let process = self.roster.process(thread.pid);
+        if process.uid.is_none() {
+            process.uid = thread.uid;
+            process.ns_pid = thread.ns_pid;
+            process.start = process.start.or(Start { exact_ns: None, about_ns: thread.process_start_ns });
+            process.comm = process.comm.or(Some(thread.process_comm));
+            process.exe = thread.exe.clone();
+            process.cmdline = thread.cmdline.clone();
+            process.cgroup = thread.cgroup.clone();
+            process.ipc_ns = thread.ipc_ns;
+            process.parent_pid = thread.parent_pid;
+        }
+        let known = self.thread(&header);
+        known.ns_tid = known.ns_tid.or(thread.ns_tid);
+        known.start = known.start.or(Start { exact_ns: None, about_ns: thread.start_ns });
+        if known.signals == Signals::default() {
+            known.signals = thread.signals;
+        }
+        if known.identity.comm[0] == 0 {
+            let ipc_ns = thread.ipc_ns;
+            known.identity = Identity { comm: thread.comm, uid: thread.uid, cgroup_id: thread.cgroup_id, ipc_ns };
+        }
     }
 
     /// Another thread has this id from now on.
     fn put_thread(&mut self, thread: Thread) {
         if let Some(mut old) = self.threads.insert(thread.tid, thread) {
             // Its end was lost, but not what it died in.
-            self.died_in.extend(old.dying.take().map(|call| *call));
+            self.died_in.extend(old.dying.take().or(old.restarting.take()).map(|call| *call));
             self.ended_threads.push(old);
         }
     }
 
     /// A thread said who it is.
     pub fn context(&mut self, header: &Header, context: &Context) {
-        let process_start = known(context.process_start_ns);
-        if self.roster.processes.get(&header.pid).is_some_and(|p| differ(p.start_ns, process_start)) {
+        let process_start = Start::exactly(context.process_start_ns);
+        if self.roster.processes.get(&header.pid).is_some_and(|p| p.start.differs(process_start)) {
             self.end_process(header.pid, None, None);
         }
         self.describe_process(header, context, process_start);
-        let start = known(context.thread_start_ns);
-        let is_other = |t: &Thread| differ(t.start_ns, start) || t.pid != header.pid;
+        let start = Start::exactly(context.thread_start_ns);
+        let is_other = |t: &Thread| t.start.differs(start) || t.pid != header.pid;
         if self.threads.get(&header.tid).is_none_or(is_other) {
             let thread = self.roster.new_thread(header.tid, header.pid, start, None);
             self.put_thread(thread);
         }
         let thread = self.thread(header);
-        thread.start_ns = thread.start_ns.or(start);
+        thread.start = thread.start.or(start);
         thread.identity = Identity {
             comm: context.comm,
             uid: Some(context.uid),
@@ -180,12 +309,13 @@ impl Tasks {
         };
     }
 
-    fn describe_process(&mut self, header: &Header, context: &Context, start: Option<u64>) {
+    fn describe_process(&mut self, header: &Header, context: &Context, start: Start) {
         let is_new = self.roster.processes.get(&header.pid).is_none_or(|p| p.uid.is_none());
         let status = is_new.then(|| procfs::Status::of(header.pid));
-        let parent = status.as_ref().and_then(|s| self.roster.processes.get(&s.parent_pid?)).map(|p| p.process_id);
+        let parent = status.as_ref().and_then(|s| self.roster.processes.get(&s.parent_pid()?)).map(|p| p.process_id);
+        let with_cmdlines = self.with_cmdlines;
         let process = self.roster.process(header.pid);
-        process.start_ns = process.start_ns.or(start);
+        process.start = process.start.or(start);
         process.uid = Some(context.uid);
         process.ipc_ns = (context.ipc_ns != 0).then_some(context.ipc_ns).or(process.ipc_ns);
         if header.tid == header.pid {
@@ -193,9 +323,11 @@ impl Tasks {
         }
         if let Some(status) = status {
             process.parent_process_id = process.parent_process_id.or(parent);
-            process.ns_pid = status.ns_pid;
+            process.ns_pid = status.ns_pid();
+            process.parent_pid = status.parent_pid();
             process.exe = process.exe.take().or_else(|| procfs::exe(header.pid));
             process.cgroup = procfs::cgroup(header.pid);
+            process.cmdline = if with_cmdlines { procfs::cmdline(header.pid) } else { None };
         }
     }
 
@@ -211,12 +343,14 @@ impl Tasks {
             self.end_process(fork.child_pid, None, None);
             let process = self.roster.process(fork.child_pid);
             process.parent_process_id = Some(process_id);
-            process.start_ns = known(fork.child_start_ns);
+            process.start = Start::exactly(fork.child_start_ns);
             process.comm = Some(fork.comm);
         }
-        let start_ns = known(fork.child_start_ns);
-        let mut child = self.roster.new_thread(fork.child_tid, fork.child_pid, start_ns, Some(thread_id));
+        let start = Start::exactly(fork.child_start_ns);
+        let mut child = self.roster.new_thread(fork.child_tid, fork.child_pid, start, Some(thread_id));
         child.identity.comm = fork.comm;
+        child.clone_flags = Some(fork.clone_flags);
+        child.signals.blocked = Some(fork.blocked);
         self.put_thread(child);
     }
 
@@ -229,8 +363,10 @@ impl Tasks {
             self.put_thread(thread);
         }
         let exe = procfs::exe(header.pid);
+        let cmdline = if self.with_cmdlines { procfs::cmdline(header.pid) } else { None };
         let process = self.roster.process(header.pid);
         process.comm = Some(exec.comm);
+        process.cmdline = cmdline.or(process.cmdline.take());
         process.exe = exe.clone().or(process.exe.take());
         let process_id = process.process_id;
         self.thread(header).identity.comm = exec.comm;
@@ -241,9 +377,14 @@ impl Tasks {
     pub fn exit(&mut self, header: &Header, exit: &TaskExit) -> Option<Box<Call>> {
         self.roster.creators.remove(&header.tid);
         let mut thread = self.threads.remove(&header.tid);
-        let died_in = thread.as_mut().and_then(|t| t.dying.take());
+        let died_in = thread.as_mut().and_then(|t| t.dying.take().or(t.restarting.take()));
         if let Some(mut thread) = thread {
             thread.exit_ns = Some(header.time_ns);
+            if self.ghosts.len() == MOST_GHOSTS {
+                self.ghosts.clear();
+            }
+            let Thread { pid, process_id, thread_id, identity, .. } = thread;
+            self.ghosts.insert(header.tid, Ghost { pid, process_id, thread_id, comm: identity.comm });
             self.ended_threads.push(thread);
         }
         if header.flags & flag::LAST_THREAD != 0 {
@@ -251,6 +392,11 @@ impl Tasks {
             self.end_process(header.pid, Some(header.time_ns), code);
         }
         died_in
+    }
+
+    /// Whether command lines are kept.
+    pub fn keep_cmdlines(&mut self) {
+        self.with_cmdlines = true;
     }
 
     fn end_process(&mut self, pid: u32, exit_ns: Option<u64>, exit_code: Option<i32>) {
@@ -263,37 +409,18 @@ impl Tasks {
 
     /// The recording is over: every thread that lives, for its open call; then all are ended.
     pub fn finish(&mut self) -> Vec<Thread> {
+        let parents: Vec<(u32, i64)> = self
+            .roster
+            .processes
+            .values()
+            .filter(|p| p.parent_process_id.is_none())
+            .filter_map(|p| Some((p.pid, self.roster.processes.get(&p.parent_pid?)?.process_id)))
+            .collect();
+        for (pid, parent) in parents {
+            self.roster.process(pid).parent_process_id = Some(parent);
+        }
         self.ended_processes.extend(self.roster.processes.drain().map(|(_, p)| p));
         self.threads.drain().map(|(_, t)| t).collect()
-    }
-}
-
-/// What `/proc` says of a process; all of it may be gone by the time it is asked.
-mod procfs {
-    pub struct Status {
-        pub parent_pid: Option<u32>,
-        pub ns_pid: Option<i32>,
-    }
-
-    impl Status {
-        pub fn of(pid: u32) -> Status {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name));
-            Status {
-                parent_pid: field("PPid:").and_then(|v| v.trim().parse().ok()),
-                ns_pid: field("NSpid:").and_then(|v| v.split_whitespace().last()?.parse().ok()),
-            }
-        }
-    }
-
-    pub fn exe(pid: u32) -> Option<String> {
-        let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        Some(path.to_string_lossy().into_owned())
-    }
-
-    pub fn cgroup(pid: u32) -> Option<String> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        text.lines().find_map(|l| l.strip_prefix("0::")).map(str::to_owned)
     }
 }
 
@@ -301,7 +428,6 @@ mod procfs {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use bytemuck::Zeroable;
 
     fn header(pid: u32, tid: u32, time_ns: u64) -> Header {
         Header { pid, tid, time_ns, ..Header::zeroed() }

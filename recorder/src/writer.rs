@@ -9,7 +9,9 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use crossbeam_channel::Receiver;
 use ipc_schema::manifest::Session;
-use ipc_schema::tables::{CALLS, EXECS, LOSSES, PROCESSES, SEM_OPS, SESSION, THREADS, Table};
+use ipc_schema::tables::{
+    CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SESSION, SIGNALS, THREADS, Table,
+};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -59,11 +61,27 @@ impl Writer {
         Ok(self)
     }
 
+    /// Writes everything that there is.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_all(&mut self, finished: Finished) -> Result<(), Error> {
+        self.take(finished)?;
+        self.write_calls()
+    }
+
     fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
         self.write(&PROCESSES, &finished.processes, batch::processes)?;
         self.write(&THREADS, &finished.threads, batch::threads)?;
         self.write(&EXECS, &finished.executions, batch::executions)?;
         self.write(&LOSSES, &finished.losses, batch::losses)?;
+        self.write(&LIFETIMES, &finished.lifetimes, batch::lifetimes)?;
+        self.write(&SIGNALS, &finished.signals, batch::signals)?;
+        for snapshot in &finished.snapshots {
+            self.write(&OBJECTS, &snapshot.objects, batch::objects)?;
+            self.write(&QUEUED, &snapshot.queued, batch::queued)?;
+            self.write(&LIMITS, &snapshot.limits, batch::limits)?;
+        }
         self.calls.append(&mut finished.calls);
         if self.calls.len() >= BATCH_ROWS || self.begun.elapsed() >= BATCH_AGE {
             self.write_calls()?;

@@ -112,16 +112,22 @@ pub enum Meaning {
     Command,
     /// What the command works on.
     CommandArgument,
-    /// A relative timeout, `struct timespec`.
+    /// A relative timeout, `struct __kernel_timespec`.
     Timeout,
-    /// An absolute CLOCK_REALTIME deadline, `struct timespec`.
+    /// The same with 32-bit fields.
+    Timeout32,
+    /// An absolute CLOCK_REALTIME deadline, `struct __kernel_timespec`.
     Deadline,
+    /// The same with 32-bit fields.
+    Deadline32,
     /// A size in bytes.
     Size,
     /// An attach address.
     Address,
     /// A message body: never recorded.
     Body,
+    /// `struct msgbuf`: the type is recorded, the body never.
+    Message,
     /// The message type that msgrcv asks for.
     MessageType,
     /// A queue name.
@@ -140,14 +146,22 @@ pub enum Meaning {
     How,
     /// A signal set that the call reads.
     SigSet,
-    /// The signal set that the call returns.
+    /// The same, with 32 signals.
+    SigSet32,
+    /// The mask before, which the call returns.
     OldSigSet,
+    /// The pending signals, which the call returns.
+    PendingSet,
+    /// The same, with 32 signals.
+    PendingSet32,
     /// The size of a signal set in bytes.
     SigSetSize,
     /// A signal number.
     Signal,
     /// A new disposition: `struct sigaction`, or the handler's address for `signal`.
     Disposition,
+    /// `struct old_sigaction`: a new disposition with a mask of 32 signals.
+    Disposition32,
     /// The disposition before.
     OldDisposition,
     /// `siginfo_t` of the signal consumed.
@@ -247,61 +261,95 @@ catalogue! {
     7  "shmdt"                  "shmdt"           Shm  67  398 [shmaddr: Address Register];
     8  "shmctl"                 "shmctl"          Shm  31  396 [shmid: ObjectId Register, cmd: Command Register, buf: CommandArgument OptionalUser];
     9  "msgget"                 "msgget"          Msg  68  399 [key: Key Register, msgflg: Flags Register];
-    10 "msgsnd"                 "msgsnd"          Msg  69  400 [msqid: ObjectId Register, msgp: Body User, msgsz: Size Register, msgflg: Flags Register];
-    11 "msgrcv"                 "msgrcv"          Msg  70  401 [msqid: ObjectId Register, msgp: Body Kernel, msgsz: Size Register, msgtyp: MessageType Register, msgflg: Flags Register];
+    10 "msgsnd"                 "msgsnd"          Msg  69  400 [msqid: ObjectId Register, msgp: Message User, msgsz: Size Register, msgflg: Flags Register];
+    11 "msgrcv"                 "msgrcv"          Msg  70  401 [msqid: ObjectId Register, msgp: Message Kernel, msgsz: Size Register, msgtyp: MessageType Register, msgflg: Flags Register];
     12 "msgctl"                 "msgctl"          Msg  71  402 [msqid: ObjectId Register, cmd: Command Register, buf: CommandArgument OptionalUser];
     13 "ipc"                    ""                Ipc  -   117 [call: IpcCall Register, first: IpcArgument Register, second: IpcArgument Register, third: IpcArgument Register, ptr: IpcArgument User, fifth: IpcArgument Register];
     14 "mq_open"                "mq_open"         Mq   240 277 [name: Name User, oflag: Flags Register, mode: Mode Register, attr: Attributes OptionalUser];
     15 "mq_unlink"              "mq_unlink"       Mq   241 278 [name: Name User];
     16 "mq_timedsend"           "mq_timedsend"    Mq   242 418 [mqdes: Descriptor Register, msg_ptr: Body User, msg_len: Size Register, msg_prio: Priority Register, abs_timeout: Deadline OptionalUser];
-    17 "mq_timedsend_time32"    "mq_timedsend"    Mq   -   279 [mqdes: Descriptor Register, msg_ptr: Body User, msg_len: Size Register, msg_prio: Priority Register, abs_timeout: Deadline OptionalUser];
+    17 "mq_timedsend_time32"    "mq_timedsend"    Mq   -   279 [mqdes: Descriptor Register, msg_ptr: Body User, msg_len: Size Register, msg_prio: Priority Register, abs_timeout: Deadline32 OptionalUser];
     18 "mq_timedreceive"        "mq_timedreceive" Mq   243 419 [mqdes: Descriptor Register, msg_ptr: Body Kernel, msg_len: Size Register, msg_prio: Priority Kernel, abs_timeout: Deadline OptionalUser];
-    19 "mq_timedreceive_time32" "mq_timedreceive" Mq   -   280 [mqdes: Descriptor Register, msg_ptr: Body Kernel, msg_len: Size Register, msg_prio: Priority Kernel, abs_timeout: Deadline OptionalUser];
+    19 "mq_timedreceive_time32" "mq_timedreceive" Mq   -   280 [mqdes: Descriptor Register, msg_ptr: Body Kernel, msg_len: Size Register, msg_prio: Priority Kernel, abs_timeout: Deadline32 OptionalUser];
     20 "mq_notify"              "mq_notify"       Mq   244 281 [mqdes: Descriptor Register, sevp: Notification OptionalUser];
     21 "mq_getsetattr"          "mq_getsetattr"   Mq   245 282 [mqdes: Descriptor Register, newattr: Attributes OptionalUser, oldattr: Attributes Kernel];
     22 "rt_sigprocmask"         "sigprocmask"     Sig  14  175 [how: How Register, set: SigSet OptionalUser, oldset: OldSigSet Kernel, sigsetsize: SigSetSize Register];
-    23 "sigprocmask"            "sigprocmask"     Sig  -   126 [how: How Register, set: SigSet OptionalUser, oldset: OldSigSet Kernel];
+    23 "sigprocmask"            "sigprocmask"     Sig  -   126 [how: How Register, set: SigSet32 OptionalUser, oldset: OldSigSet Kernel];
     24 "sgetmask"               "sigprocmask"     Sig  -   68  [];
-    25 "ssetmask"               "sigprocmask"     Sig  -   69  [newmask: SigSet Register];
+    25 "ssetmask"               "sigprocmask"     Sig  -   69  [newmask: SigSet32 Register];
     26 "rt_sigsuspend"          "sigsuspend"      Sig  130 179 [mask: SigSet User, sigsetsize: SigSetSize Register];
-    27 "sigsuspend"             "sigsuspend"      Sig  -   72  [unused1: Unused Register, unused2: Unused Register, mask: SigSet Register];
+    27 "sigsuspend"             "sigsuspend"      Sig  -   72  [unused1: Unused Register, unused2: Unused Register, mask: SigSet32 Register];
     28 "rt_sigaction"           "sigaction"       Sig  13  174 [signum: Signal Register, act: Disposition OptionalUser, oldact: OldDisposition Kernel, sigsetsize: SigSetSize Register];
-    29 "sigaction"              "sigaction"       Sig  -   67  [signum: Signal Register, act: Disposition OptionalUser, oldact: OldDisposition Kernel];
+    29 "sigaction"              "sigaction"       Sig  -   67  [signum: Signal Register, act: Disposition32 OptionalUser, oldact: OldDisposition Kernel];
     30 "signal"                 "sigaction"       Sig  -   48  [signum: Signal Register, handler: Disposition Register];
-    31 "rt_sigpending"          "sigpending"      Sig  127 176 [set: OldSigSet Kernel, sigsetsize: SigSetSize Register];
-    32 "sigpending"             "sigpending"      Sig  -   73  [set: OldSigSet Kernel];
+    31 "rt_sigpending"          "sigpending"      Sig  127 176 [set: PendingSet Kernel, sigsetsize: SigSetSize Register];
+    32 "sigpending"             "sigpending"      Sig  -   73  [set: PendingSet32 Kernel];
     33 "rt_sigtimedwait"        "sigtimedwait"    Sig  128 421 [set: SigSet User, info: SignalInfo Kernel, timeout: Timeout OptionalUser, sigsetsize: SigSetSize Register];
-    34 "rt_sigtimedwait_time32" "sigtimedwait"    Sig  -   177 [set: SigSet User, info: SignalInfo Kernel, timeout: Timeout OptionalUser, sigsetsize: SigSetSize Register];
+    34 "rt_sigtimedwait_time32" "sigtimedwait"    Sig  -   177 [set: SigSet User, info: SignalInfo Kernel, timeout: Timeout32 OptionalUser, sigsetsize: SigSetSize Register];
     35 "signalfd"               "signalfd"        Sig  282 321 [fd: SignalDescriptor Register, mask: SigSet User, sizemask: SigSetSize Register];
     36 "signalfd4"              "signalfd"        Sig  289 327 [fd: SignalDescriptor Register, mask: SigSet User, sizemask: SigSetSize Register, flags: Flags Register];
 }
 
-/// One operation of `ipc(2)`, from `include/uapi/linux/ipc.h`.
+/// One operation of `ipc(2)`, from `include/uapi/linux/ipc.h` and `ipc/syscall.c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpcOperation {
     /// `call & 0xffff`.
     pub number: u16,
-    /// The value of the column `syscall`.
-    pub operation: &'static str,
-    /// What it belongs to.
-    pub family: Family,
+    /// The code of the entry point that does the same.
+    pub twin: u8,
+    /// Where the arguments of the twin stand among those of `ipc`, in the order of the twin's.
+    pub arguments: &'static [usize],
 }
 
-/// The operations of `ipc(2)`; any other number is ENOSYS.
-pub const IPC_OPERATIONS: &[IpcOperation] = &[
-    IpcOperation { number: 1, operation: "semop", family: Family::Sem },
-    IpcOperation { number: 2, operation: "semget", family: Family::Sem },
-    IpcOperation { number: 3, operation: "semctl", family: Family::Sem },
-    IpcOperation { number: 4, operation: "semtimedop", family: Family::Sem },
-    IpcOperation { number: 11, operation: "msgsnd", family: Family::Msg },
-    IpcOperation { number: 12, operation: "msgrcv", family: Family::Msg },
-    IpcOperation { number: 13, operation: "msgget", family: Family::Msg },
-    IpcOperation { number: 14, operation: "msgctl", family: Family::Msg },
-    IpcOperation { number: 21, operation: "shmat", family: Family::Shm },
-    IpcOperation { number: 22, operation: "shmdt", family: Family::Shm },
-    IpcOperation { number: 23, operation: "shmget", family: Family::Shm },
-    IpcOperation { number: 24, operation: "shmctl", family: Family::Shm },
-];
+impl IpcOperation {
+    /// The entry point that does the same.
+    pub const fn twin(&self) -> &'static EntryPoint {
+        &CATALOGUE[self.twin as usize - 1]
+    }
+}
+
+/// The places of the arguments of `ipc(2)`.
+pub mod ipc {
+    /// semid, shmid, msqid, or the key.
+    pub const FIRST: usize = 1;
+    /// A count, a size, a number or flags.
+    pub const SECOND: usize = 2;
+    /// Flags or a command; of shmat the place where the address is stored.
+    pub const THIRD: usize = 3;
+    /// A pointer to user memory.
+    pub const PTR: usize = 4;
+    /// The timeout or the message type.
+    pub const FIFTH: usize = 5;
+}
+
+macro_rules! ipc_operations {
+    ($($number:literal $twin:literal [$($argument:ident)*];)*) => {
+        /// The operations of `ipc(2)`; any other number is ENOSYS.
+        pub const IPC_OPERATIONS: &[IpcOperation] =
+            &[$(IpcOperation { number: $number, twin: $twin, arguments: &[$(ipc::$argument),*] }),*];
+    };
+}
+
+ipc_operations! {
+// number twin                 its arguments
+    1   2  /* semop */      [FIRST PTR SECOND];
+    2   1  /* semget */     [FIRST SECOND THIRD];
+    3   4  /* semctl */     [FIRST SECOND THIRD PTR];
+    4   3  /* semtimedop */ [FIRST PTR SECOND FIFTH];
+    11  10 /* msgsnd */     [FIRST PTR SECOND THIRD];
+    12  11 /* msgrcv */     [FIRST PTR SECOND FIFTH THIRD];
+    13  9  /* msgget */     [FIRST SECOND];
+    14  12 /* msgctl */     [FIRST SECOND PTR];
+    21  6  /* shmat */      [FIRST PTR SECOND];
+    22  7  /* shmdt */      [PTR];
+    23  5  /* shmget */     [FIRST SECOND THIRD];
+    24  8  /* shmctl */     [FIRST SECOND PTR];
+}
+
+/// The operation of `ipc(2)` with this first argument.
+pub fn ipc_operation(call: u64) -> Option<&'static IpcOperation> {
+    IPC_OPERATIONS.iter().find(|o| u64::from(o.number) == call & 0xffff)
+}
 
 /// The operations: the values of the column `syscall`, as `--syscall` takes them.
 pub const OPERATIONS: &[&str] = &[

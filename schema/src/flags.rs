@@ -99,18 +99,36 @@ pub const MSG_FLAGS: &[Name] =
 /// Flags of one semaphore operation: `include/uapi/linux/sem.h`.
 pub const SEM_FLAGS: &[Name] = &[(0o4000, "IPC_NOWAIT"), (0x1000, "SEM_UNDO")];
 
-/// Flags of mq_open: `include/uapi/asm-generic/fcntl.h`; the access mode is not a bit and stands apart.
-pub const MQ_OPEN_FLAGS: &[Name] = &[
-    (0o1, "O_WRONLY"),
-    (0o2, "O_RDWR"),
-    (0o100, "O_CREAT"),
-    (0o200, "O_EXCL"),
-    (0o4000, "O_NONBLOCK"),
-    (0o2000000, "O_CLOEXEC"),
-];
+/// The access modes of mq_open, by the low two bits: `include/uapi/asm-generic/fcntl.h`.
+pub const ACCESS_MODES: [&str; 4] = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_WRONLY|O_RDWR"];
+
+/// Flags of mq_open: `include/uapi/asm-generic/fcntl.h`; the access mode stands in [`ACCESS_MODES`].
+pub const MQ_OPEN_FLAGS: &[Name] =
+    &[(0o100, "O_CREAT"), (0o200, "O_EXCL"), (0o4000, "O_NONBLOCK"), (0o2000000, "O_CLOEXEC")];
 
 /// Flags of signalfd4: `include/uapi/linux/signalfd.h`.
 pub const SIGNALFD_FLAGS: &[Name] = &[(0o4000, "SFD_NONBLOCK"), (0o2000000, "SFD_CLOEXEC")];
+
+/// Flags of mq_getsetattr's new attributes: the only one it takes.
+pub const MQ_FLAGS: &[Name] = &[(0o4000, "O_NONBLOCK")];
+
+/// Flags of `struct sigaction`: `include/uapi/asm-generic/signal-defs.h`, `arch/x86/include/uapi/asm/signal.h`.
+pub const SA_FLAGS: &[Name] = &[
+    (0x1, "SA_NOCLDSTOP"),
+    (0x2, "SA_NOCLDWAIT"),
+    (0x4, "SA_SIGINFO"),
+    (0x400, "SA_UNSUPPORTED"),
+    (0x800, "SA_EXPOSE_TAGBITS"),
+    (0x0400_0000, "SA_RESTORER"),
+    (0x0800_0000, "SA_ONSTACK"),
+    (0x1000_0000, "SA_RESTART"),
+    (0x4000_0000, "SA_NODEFER"),
+    (0x8000_0000, "SA_RESETHAND"),
+];
+
+/// What became of a generated signal: TRACE_SIGNAL_* of `include/trace/events/signal.h`.
+pub const SIGNAL_RESULTS: &[Name] =
+    &[(0, "delivered"), (1, "ignored"), (2, "pending"), (3, "overflow"), (4, "lose_info")];
 
 /// Commands of semctl: `include/uapi/linux/ipc.h`, `sem.h`.
 pub const SEMCTL_COMMANDS: &[Name] = &[
@@ -203,7 +221,9 @@ pub fn flags_of(operation: &str) -> Option<&'static [Name]> {
         "shmat" => SHMAT_FLAGS,
         "msgsnd" | "msgrcv" => MSG_FLAGS,
         "mq_open" => MQ_OPEN_FLAGS,
+        "mq_getsetattr" => MQ_FLAGS,
         "signalfd" => SIGNALFD_FLAGS,
+        "sigaction" => SA_FLAGS,
         _ => return None,
     })
 }
@@ -240,4 +260,37 @@ pub fn write_flags(out: &mut impl core::fmt::Write, list: &[Name], value: i32, m
         (_, true, _) => write!(out, "{separator}0{rest:o}"),
         (_, false, _) => write!(out, "{separator}{rest:#x}"),
     }
+}
+
+/// Writes the flags of mq_open: the access mode, the other flags, and, where it may create, the permission bits.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_open_flags(out: &mut impl core::fmt::Write, list: &[Name], flags: i32, mode: i32) -> core::fmt::Result {
+    const O_CREAT: i32 = 0o100;
+    out.write_str(ACCESS_MODES[(flags & 3) as usize])?;
+    if flags & !3 != 0 {
+        out.write_str("|")?;
+        write_flags(out, list, flags & !3, false)?;
+    }
+    if flags & O_CREAT != 0 { write!(out, "|0{mode:o}") } else { Ok(()) }
+}
+
+/// Writes a signal set: `SIGINT|SIGTERM|SIGRT_2`; the empty set is `0`, the full one `ALL`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_signal_set(out: &mut impl core::fmt::Write, set: u64) -> core::fmt::Result {
+    if set == 0 || set == u64::MAX {
+        return out.write_str(if set == 0 { "0" } else { "ALL" });
+    }
+    let mut separator = "";
+    for signal in (1..=64).filter(|n| set >> (n - 1) & 1 == 1) {
+        match name(SIGNALS, signal) {
+            Some(name) => write!(out, "{separator}{name}")?,
+            None => write!(out, "{separator}SIGRT_{}", signal - 32)?,
+        }
+        separator = "|";
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ pub mod flags;
 pub mod losses;
 #[cfg(feature = "arrow")]
 pub mod manifest;
+pub mod shape;
 pub mod tables;
 pub mod version;
 pub mod wire;

@@ -55,6 +55,8 @@ pub struct Session {
     pub attach: Vec<Attached>,
     pub missing: Vec<Missing>,
     pub calls: i64,
+    #[serde(default)]
+    pub dropped: Vec<Dropped>,
     pub lost_calls: i64,
     pub lost_records: i64,
     pub late_records: i64,
@@ -78,12 +80,25 @@ pub struct Filters {
     pub follow: bool,
     /// Operations.
     pub syscalls: Vec<String>,
+    /// Thread names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comms: Vec<String>,
+    /// cgroups, as they were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<String>,
+    /// Shorter calls were left out, nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_duration_ns: Option<i64>,
 }
 
 impl Filters {
     /// Whether anything was left out.
     pub fn is_empty(&self) -> bool {
-        self.pids.is_empty() && self.syscalls.is_empty()
+        self.pids.is_empty()
+            && self.syscalls.is_empty()
+            && self.comms.is_empty()
+            && self.cgroups.is_empty()
+            && self.min_duration_ns.is_none()
     }
 }
 
@@ -96,6 +111,15 @@ pub struct Attached {
     pub way: String,
     /// Why a lighter way was not taken.
     pub reason: Option<String>,
+}
+
+/// How many calls a filter left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// pid, comm, cgroup, min_duration.
+    pub filter: String,
+    /// How many calls.
+    pub calls: i64,
 }
 
 /// What privilege or kernel withheld.

@@ -9,7 +9,9 @@ impl FormatVersion {
     ///
     /// # Changelog
     /// - 1 (2026-11): the first: complete Parquet parts, one folder per table, `trace.json` with a checksum per part.
-    pub const CURRENT: FormatVersion = FormatVersion(1);
+    /// - 2 (2026-11): calls.sem_value and .sig_after, processes.cmdline, objects.sem_count, session.dropped; every table
+    ///   but `stacks` has rows, and NULL in a column of `calls` says that the call has no such thing.
+    pub const CURRENT: FormatVersion = FormatVersion(2);
 
     /// Whether this build can read a trace of version `self`.
     pub const fn is_readable(self) -> bool {

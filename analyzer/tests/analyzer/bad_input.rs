@@ -4,6 +4,7 @@ use crate::fixture::{self, Parameters, TraceWriter};
 use crate::{on, refuses, run, stderr, stdout};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use ipc_schema::tables;
+use ipc_schema::version::FormatVersion;
 use parquet::arrow::ArrowWriter;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,10 +55,12 @@ fn what_is_no_trace() {
 fn a_newer_version_is_refused_before_anything_else() {
     let (_directory, trace) = trace();
     // Nothing else of it need make sense.
-    fs::write(trace.join("trace.json"), r#"{"format_version": 2, "everything": "else"}"#).unwrap();
+    let (current, newer) = (FormatVersion::CURRENT.0, FormatVersion::CURRENT.0 + 1);
+    fs::write(trace.join("trace.json"), format!(r#"{{"format_version": {newer}, "everything": "else"}}"#)).unwrap();
     for command in ["summary", "latency", "show", "verify"] {
         let output = on(command, &trace, &[]);
-        refuses(&output, 3, "has format version 2; this ipc-analyzer reads up to 1: update ipc-analyzer");
+        let text = format!("has format version {newer}; this ipc-analyzer reads up to {current}: update ipc-analyzer");
+        refuses(&output, 3, &text);
     }
     fs::write(trace.join("trace.json"), r#"{"format_version": 99999999999}"#).unwrap();
     refuses(&on("summary", &trace, &[]), 3, "update ipc-analyzer");

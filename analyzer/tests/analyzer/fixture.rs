@@ -4,6 +4,7 @@ use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Int32Type, TimeUnit};
 use ipc_schema::manifest::{ClockSample, FILE_NAME, Manifest, Part, Session};
 use ipc_schema::tables::{self, Encoding, Table, arrow_schema};
+use ipc_schema::version::FormatVersion;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding as ParquetEncoding, ZstdLevel};
@@ -173,7 +174,7 @@ pub fn write(directory: &Path, parameters: &Parameters) -> PathBuf {
     let session = session(parameters, written, end_ns + 1_000_000);
     parts.extend(writer.other_tables(parameters, &session, &operations));
     let manifest = Manifest {
-        format_version: 1,
+        format_version: FormatVersion::CURRENT.0,
         trace_id: parameters.trace_id.clone(),
         complete: parameters.complete,
         session,
@@ -194,7 +195,7 @@ pub fn read_manifest(directory: &Path) -> Manifest {
 fn session(parameters: &Parameters, calls: i64, end_ns: i64) -> Session {
     let lost = parameters.losses.iter().filter(|(source, _, _)| *source != "records").filter_map(|l| l.2).sum();
     Session {
-        format_version: 1,
+        format_version: FormatVersion::CURRENT.0,
         recorder_version: "0.1.0".to_owned(),
         host: "db1".to_owned(),
         kernel: "6.1.0-56-cloud-amd64 #1 SMP".to_owned(),

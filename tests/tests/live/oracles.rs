@@ -94,8 +94,8 @@ fn what_is_no_readable_trace_is_refused() {
     };
     refuse(&empty, "empty");
     refuse(&recording.path("nowhere"), "nowhere");
-    let newer = whole.replacen("\"format_version\": 1", "\"format_version\": 4711", 1);
-    let newer = newer.replacen("\"format_version\":1", "\"format_version\":4711", 1);
+    let current = ipc_schema::version::FormatVersion::CURRENT;
+    let newer = whole.replacen(&format!("\"format_version\": {current}"), "\"format_version\": 4711", 1);
     assert_ne!(newer, whole, "the version stands first in trace.json");
     std::fs::write(&manifest, newer).unwrap();
     refuse(&recording.trace_path(), "4711");

@@ -80,7 +80,7 @@ fn nothing_of_the_families_is_missing() {
 fn the_operations_of_ipc_are_the_headers() {
     let Some(header) = read(&["/usr/include/linux/ipc.h"], "") else { return };
     for operation in IPC_OPERATIONS {
-        let name = operation.operation.to_uppercase();
+        let name = operation.twin().operation.to_uppercase();
         assert_eq!(header.get(&name), Some(&operation.number), "{name}");
     }
     let kinds = ["SEM", "SHM", "MSG"];

@@ -1,0 +1,154 @@
+//! What the probes copied of a call's user memory, and whether it changed under the kernel's hands.
+
+use crate::call::Call;
+use crate::decode::Tail;
+use ipc_schema::catalogue::{Abi, Meaning, Origin};
+use ipc_schema::shape::{Piece, Shape};
+use ipc_schema::wire::{Queue, Sembuf, Small, valid};
+
+/// The pieces at entry and at exit, and what they lead to.
+#[derive(Clone, Debug, Default)]
+pub struct Copies {
+    /// At entry.
+    pub before: Option<Small>,
+    /// At exit.
+    pub after: Option<Small>,
+    /// The queue behind the descriptor: at entry; of mq_open at exit.
+    pub queue: Option<Queue>,
+    /// The name of a queue as the kernel got it, without the slash.
+    pub name: Option<Box<str>>,
+}
+
+impl Copies {
+    /// The first piece: at entry; where that faulted, at exit.
+    pub fn a(&self) -> Option<&[u8]> {
+        let of = |small: &'_ Option<Small>| small.as_ref().filter(|s| s.valid & valid::A != 0).is_some();
+        let small = if of(&self.before) { &self.before } else { &self.after };
+        small.as_ref().filter(|s| s.valid & valid::A != 0).map(|s| &s.a[..])
+    }
+
+    /// The second piece: at entry; where that faulted, at exit.
+    pub fn b(&self) -> Option<&[u8]> {
+        let has = |small: &&Small| small.valid & valid::B != 0;
+        self.before.as_ref().filter(has).or(self.after.as_ref().filter(has)).map(|s| &s.b[..])
+    }
+
+    /// What the call returned in user memory.
+    pub fn returned(&self, shape: Shape) -> Option<&[u8]> {
+        let after = self.after.as_ref()?;
+        match shape.has(Shape::INDIRECT) {
+            true => (after.valid & valid::B != 0).then_some(&after.b[..]),
+            false => (after.valid & valid::A != 0).then_some(&after.a[..]),
+        }
+    }
+
+    /// The mask of blocked signals before.
+    pub fn mask_before(&self) -> Option<u64> {
+        self.before.filter(|s| s.valid & valid::MASK != 0).map(|s| s.blocked)
+    }
+
+    /// The mask of blocked signals after.
+    pub fn mask_after(&self) -> Option<u64> {
+        self.after.filter(|s| s.valid & valid::MASK != 0).map(|s| s.blocked)
+    }
+}
+
+/// A signed integer of 4 or 8 bytes at `offset`.
+pub fn signed(bytes: &[u8], offset: usize, length: usize) -> Option<i64> {
+    let bytes = bytes.get(offset..offset + length)?;
+    match length {
+        4 => bytes.try_into().ok().map(i32::from_le_bytes).map(i64::from),
+        8 => bytes.try_into().ok().map(i64::from_le_bytes),
+        _ => None,
+    }
+}
+
+/// An unsigned integer of 4 or 8 bytes at `offset`.
+pub fn unsigned(bytes: &[u8], offset: usize, length: usize) -> Option<u64> {
+    let value = signed(bytes, offset, length)? as u64;
+    Some(if length == 4 { value & 0xffff_ffff } else { value })
+}
+
+/// Whether user memory that the call reads differed between entry and exit; `None` where nothing could be compared.
+/// What the call itself writes is not compared.
+pub fn changed(call: &Call, entry_sops: &[Sembuf], exit: &Tail) -> Option<bool> {
+    let shape = call.shape;
+    if shape.has(Shape::SOPS) {
+        let same_timeout = piece_changed(call, shape.b(), Small::second);
+        if entry_sops.is_empty() || exit.sops.is_empty() {
+            return same_timeout;
+        }
+        let sops = crate::decode::sembufs(exit.sops).ne(entry_sops.iter().copied());
+        return Some(sops | same_timeout.unwrap_or(false));
+    }
+    let a = piece_changed(call, shape.a(), Small::first);
+    let b = if shape.has(Shape::INDIRECT) { None } else { piece_changed(call, shape.b(), Small::second) };
+    let name = name_changed(call, exit);
+    [a, b, name].into_iter().flatten().reduce(|x, y| x | y)
+}
+
+/// Picks a valid piece out of a tail.
+trait Pieces {
+    fn first(&self) -> Option<&[u8]>;
+    fn second(&self) -> Option<&[u8]>;
+}
+
+impl Pieces for Small {
+    fn first(&self) -> Option<&[u8]> {
+        (self.valid & valid::A != 0).then_some(&self.a[..])
+    }
+
+    fn second(&self) -> Option<&[u8]> {
+        (self.valid & valid::B != 0).then_some(&self.b[..])
+    }
+}
+
+fn piece_changed(call: &Call, piece: Piece, pick: fn(&Small) -> Option<&[u8]>) -> Option<bool> {
+    let copies = call.copies.as_deref()?;
+    let (before, after) = (pick(copies.before.as_ref()?)?, pick(copies.after.as_ref()?)?);
+    let address = *call.registers.get(piece.argument)?;
+    if piece.bytes == 0 || is_written(call, address, piece.bytes as u64) {
+        return None;
+    }
+    Some(before.get(..piece.bytes) != after.get(..piece.bytes))
+}
+
+fn name_changed(call: &Call, exit: &Tail) -> Option<bool> {
+    let before = call.copies.as_deref()?.name.as_deref()?;
+    Some(String::from_utf8_lossy(exit.name?) != before)
+}
+
+/// Whether the call itself writes to this user memory.
+fn is_written(call: &Call, address: u64, bytes: u64) -> bool {
+    let arguments = call.layout.arguments.iter().zip(call.arguments);
+    let mut written = arguments.filter(|(argument, to)| argument.origin == Origin::Kernel && *to != 0);
+    written.any(|(argument, to)| {
+        let length = written_bytes(call, argument.meaning);
+        to < address.saturating_add(bytes) && address < to.saturating_add(length)
+    })
+}
+
+/// The most that the kernel writes for an argument.
+fn written_bytes(call: &Call, meaning: Meaning) -> u64 {
+    let size = || call.argument(Meaning::Size).map_or(0, |s| s.max(0) as u64);
+    match meaning {
+        Meaning::Message => size().saturating_add(8),
+        Meaning::Body => size(),
+        Meaning::Attributes => 64,
+        Meaning::SignalInfo => 128,
+        Meaning::OldDisposition => 32,
+        Meaning::Priority => 4,
+        _ => 8,
+    }
+}
+
+/// Seconds and nanoseconds as nanoseconds, by the length of the structure: 8 bytes are two 32-bit fields.
+pub fn timespec_ns(bytes: &[u8], length: usize, abi: Abi) -> Option<i64> {
+    let field = length / 2;
+    let (seconds, mut nanoseconds) = (signed(bytes, 0, field)?, signed(bytes, field, field)?);
+    if abi == Abi::I386 && length == 16 {
+        // The kernel ignores the padding of a 32-bit program's nanoseconds: kernel/time/time.c, get_timespec64.
+        nanoseconds &= 0xffff_ffff;
+    }
+    Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+}
