@@ -4,6 +4,7 @@ use crate::human;
 use crate::losses::{Loss, Losses};
 use crate::report::{Mark, Severity};
 use crate::trace::Trace;
+use ipc_schema::catalogue::OPERATIONS;
 
 /// What every answer from these traces must say. `before_trace`: how many of its calls began before the recording.
 pub fn marks(traces: &[Trace], losses: &Losses, before_trace: u64) -> Vec<Mark> {
@@ -78,7 +79,7 @@ fn limits(trace: &Trace) -> Vec<String> {
         limits.push(format!("recorded only of process {}{follow}: the others are in no answer", pids.join(", ")));
     }
     if !filters.syscalls.is_empty() {
-        limits.push(format!("recorded only {}: other operations are in no answer", list(&filters.syscalls)));
+        limits.push(of_operations(&filters.syscalls, list));
     }
     if !filters.comms.is_empty() {
         limits.push(format!("recorded only threads named {}: the others are in no answer", list(&filters.comms)));
@@ -95,4 +96,14 @@ fn limits(trace: &Trace) -> Vec<String> {
         limits.push(format!("missing {feature}: {reason}; {}", human::escape(&missing.remedy)));
     }
     limits
+}
+
+/// Which operations were recorded, or which were not: the shorter list.
+fn of_operations(recorded: &[String], list: impl Fn(&[String]) -> String) -> String {
+    let is_left_out = |operation: &&&str| !recorded.iter().any(|r| r == **operation);
+    let left_out: Vec<String> = OPERATIONS.iter().filter(is_left_out).map(|o| (*o).to_owned()).collect();
+    if left_out.len() < recorded.len() {
+        return format!("recorded without {}: they are in no answer", list(&left_out));
+    }
+    format!("recorded only {}: other operations are in no answer", list(recorded))
 }

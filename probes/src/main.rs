@@ -60,7 +60,7 @@ fn signal_deliver_btf(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn sched_process_exec_btf(ctx: BtfTracePointContext) -> i32 {
-    task::exec(ctx.arg(1))
+    task::exec(ctx.arg(1), ctx.arg(2))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -106,7 +106,7 @@ fn signal_deliver_raw(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn sched_process_exec_raw(ctx: RawTracePointContext) -> i32 {
-    task::exec(ctx.arg(1))
+    task::exec(ctx.arg(1), ctx.arg(2))
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]

@@ -61,9 +61,11 @@ pub fn generate<K: Kernel>(g: &Generated) -> i32 {
     let Some(cpu) = Cpu::current() else { return 0 };
     // SAFETY: the offset is that of task_struct.tgid.
     let target_pid = unsafe { K::read::<u32>(g.target, o.task_tgid) };
-    let asked = OPTIONS.load() & option::SIGNALS != 0 && (follows(target_pid) || follows(cpu.pid));
-    // No short cut: the mark is taken back in any case.
-    if !(take_woke(cpu) | asked) {
+    let is_target = follows(target_pid);
+    let asked = OPTIONS.load() & option::SIGNALS != 0 && (is_target || follows(cpu.pid));
+    // The mark is taken back in any case.
+    let woke = take_woke(cpu);
+    if !asked && !(woke && is_target) {
         return 0;
     }
     let (code, si_pid) = code_and_pid(g.info);

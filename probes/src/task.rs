@@ -1,12 +1,14 @@
 //! Who a thread is, and its life: context, fork, exec, exit.
 
 use crate::follow::follows;
-use crate::kernel::{Kernel, offsets};
+use crate::kernel::{Helper, Kernel, offsets};
 use crate::maps::{FILTER, PIDS, SLOTS};
 use crate::ring::{Cpu, Label};
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_probe_read_kernel_str,
+};
 use aya_ebpf::programs::TracePointContext;
-use ipc_schema::wire::{Context, Exec, Fork, Namespace, TaskExit, filter, flag, kind, slot};
+use ipc_schema::wire::{Context, Exec, Fork, Namespace, PATH_BYTES, TaskExit, filter, flag, kind, slot};
 
 /// What may change between two calls of a thread.
 struct Identity {
@@ -195,7 +197,7 @@ pub fn namespace<K: Kernel>(cpu: Cpu, task: *const u8) {
 
 /// sched_process_exec: the current thread has the new name.
 #[inline(always)]
-pub fn exec(old_tid: u32) -> i32 {
+pub fn exec(old_tid: u32, bprm: *const u8) -> i32 {
     let Some(cpu) = Cpu::current() else { return 0 };
     if !follows(cpu.pid) {
         return 0;
@@ -208,9 +210,27 @@ pub fn exec(old_tid: u32) -> i32 {
         (&raw mut (*pointer).old_tid).write(old_tid);
         (&raw mut (*pointer).padding).write(0);
         (&raw mut (*pointer).comm).cast::<[u64; 2]>().write(comm());
+        path((&raw mut (*pointer).path).cast(), bprm);
     }
     record.submit();
     0
+}
+
+/// The path that execve got.
+///
+/// # Safety
+/// `to` has room for `PATH_BYTES`; `bprm` is the tracepoint's.
+#[inline(always)]
+unsafe fn path(to: *mut u8, bprm: *const u8) {
+    let offset = offsets().bprm_filename;
+    // SAFETY: the caller's promise; the helper terminates what it writes.
+    unsafe {
+        to.write(0);
+        if offset != 0 {
+            let from: *const u8 = Helper::read(bprm, offset);
+            bpf_probe_read_kernel_str(to.cast(), PATH_BYTES as u32, from.cast());
+        }
+    }
 }
 
 /// A thread id may be given to another thread: its slot starts anew.

@@ -152,3 +152,60 @@ pub fn timespec_ns(bytes: &[u8], length: usize, abi: Abi) -> Option<i64> {
     }
     Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use bytemuck::Zeroable;
+    use ipc_schema::catalogue::CATALOGUE;
+
+    fn with_sets(registers: [u64; 6], before: u64, after: u64) -> Call {
+        let entry = CATALOGUE.iter().find(|e| e.name == "rt_sigprocmask").unwrap();
+        let mut call = Call::begun(1, 0, entry, Abi::X86_64, registers);
+        let small = |set: u64| {
+            let mut small = Small { valid: valid::A, ..Small::zeroed() };
+            small.a[..8].copy_from_slice(&set.to_le_bytes());
+            Some(small)
+        };
+        call.copies = Some(Box::new(Copies { before: small(before), after: small(after), ..Copies::default() }));
+        call
+    }
+
+    #[test]
+    fn a_set_that_another_thread_changed_is_seen_and_one_that_the_call_wrote_is_not() {
+        let (set, old) = (0x1000, 0x2000);
+        let call = with_sets([0, set, old, 8, 0, 0], 1, 2);
+        assert_eq!(changed(&call, &[], &Tail::default()), Some(true));
+        let call = with_sets([0, set, old, 8, 0, 0], 1, 1);
+        assert_eq!(changed(&call, &[], &Tail::default()), Some(false));
+        for aliased in [set, set + 4, set - 7] {
+            let call = with_sets([0, set, aliased, 8, 0, 0], 1, 2);
+            assert_eq!(changed(&call, &[], &Tail::default()), None, "{aliased:#x}");
+        }
+        let call = with_sets([0, set, set - 8, 8, 0, 0], 1, 2);
+        assert_eq!(changed(&call, &[], &Tail::default()), Some(true), "beside is not over");
+    }
+
+    #[test]
+    fn what_could_not_be_copied_at_entry_is_read_at_exit() {
+        let mut call = with_sets([0, 0x1000, 0, 8, 0, 0], 1, 2);
+        call.copies.as_mut().unwrap().before.as_mut().unwrap().valid = 0;
+        assert_eq!(call.sig_set(), Some(2));
+        assert_eq!(changed(&call, &[], &Tail::default()), None);
+    }
+
+    #[test]
+    fn times_are_read_by_their_width() {
+        let mut bytes = [0u8; 16];
+        bytes[..4].copy_from_slice(&2i32.to_le_bytes());
+        bytes[4..8].copy_from_slice(&7i32.to_le_bytes());
+        assert_eq!(timespec_ns(&bytes, 8, Abi::I386), Some(2_000_000_007));
+        let mut bytes = [0u8; 16];
+        bytes[..8].copy_from_slice(&2i64.to_le_bytes());
+        bytes[8..].copy_from_slice(&(7 | 0xdead_i64 << 32).to_le_bytes());
+        assert_eq!(timespec_ns(&bytes, 16, Abi::I386), Some(2_000_000_007), "the padding is ignored");
+        bytes[..8].copy_from_slice(&i64::MAX.to_le_bytes());
+        assert_eq!(timespec_ns(&bytes, 16, Abi::X86_64), Some(i64::MAX), "no overflow");
+    }
+}

@@ -57,6 +57,8 @@ pub struct Hooks {
     pub wakings: bool,
     /// Deliveries of signals.
     pub deliveries: bool,
+    /// Every signal for or from a followed process, not only those that end waits.
+    pub all_signals: bool,
 }
 
 /// Joins the records of one recording.
@@ -249,18 +251,24 @@ impl Join {
     }
 
     fn generate(&mut self, header: &Header, signal: &wire::Signal) {
+        let woken = self.signals.take_woken(header.cpu);
+        let is_target = |thread: &&mut Thread| thread.pid == signal.target_pid && thread.open.is_some();
+        let wakee = woken.filter(|tid| self.tasks.known(*tid).as_ref().is_some_and(is_target));
+        // Of those not asked for the probes send some too many: they cannot tell whom the waking before was for.
+        if wakee.is_none() && !self.hooks.all_signals {
+            return;
+        }
         let sender = self.signals.generated(&mut self.tasks, header, signal);
-        let Some(wakee) = self.signals.take_woken(header.cpu) else { return };
-        let target_pid = signal.target_pid;
-        if let Some(thread) = self.tasks.known(wakee).filter(|t| t.pid == target_pid)
-            && let Some(wait) = thread.open.as_mut().and_then(|c| c.wait.as_mut())
-        {
+        let thread = wakee.and_then(|tid| self.tasks.known(tid));
+        if let Some(wait) = thread.and_then(|t| t.open.as_mut()?.wait.as_mut()) {
             wait.sender = sender;
         }
     }
 
     fn deliver(&mut self, header: &Header, signal: &wire::Signal) {
-        self.signals.delivered(&mut self.tasks, header, signal);
+        if self.hooks.all_signals {
+            self.signals.delivered(&mut self.tasks, header, signal);
+        }
         let thread = self.tasks.thread(header);
         let is_over = |call: &Call| !restarts_after(call.ret.unwrap_or(0), signal);
         if thread.restarting.as_deref().is_some_and(is_over)

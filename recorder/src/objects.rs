@@ -279,3 +279,102 @@ fn name_queue(call: &mut Call, lifetime: Option<&Lifetime>) {
         call.queue_identity = Some(Box::new(QueueIdentity { inode: None, name: Some(name) }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use ipc_schema::catalogue::{Abi, CATALOGUE};
+
+    const CREATE: u64 = 0o1000;
+    const EXCLUSIVE: u64 = 0o3000;
+
+    fn call(name: &str, start_ns: u64, arguments: [u64; 6], ret: i64) -> Call {
+        let entry = CATALOGUE.iter().find(|e| e.name == name).unwrap();
+        let mut call = Call::begun(start_ns as i64, start_ns, entry, Abi::X86_64, arguments);
+        call.identity.ipc_ns = Some(1);
+        call.end_ns = Some(start_ns + 5);
+        call.ret = Some(ret);
+        call.outcome = if ret < 0 { Outcome::Error } else { Outcome::Ok };
+        call
+    }
+
+    fn done(objects: &mut Objects, mut call: Call) -> Call {
+        objects.begin(&mut call);
+        objects.end(&mut call);
+        call
+    }
+
+    fn get(objects: &mut Objects, start_ns: u64, flags: u64, id: i64) -> Call {
+        done(objects, call("semget", start_ns, [77, 1, flags, 0, 0, 0], id))
+    }
+
+    fn remove(objects: &mut Objects, start_ns: u64, id: u64) {
+        done(objects, call("semctl", start_ns, [id, 0, 0, 0, 0, 0], 0));
+    }
+
+    #[test]
+    fn an_id_that_recurs_is_another_lifetime() {
+        let mut objects = Objects::default();
+        let first = get(&mut objects, 10, EXCLUSIVE, 3);
+        remove(&mut objects, 20, 3);
+        let second = get(&mut objects, 30, EXCLUSIVE, 3);
+        assert_ne!(first.object_ref, second.object_ref);
+        let ended = objects.ended.pop().unwrap();
+        assert_eq!((ended.created.unwrap().call_id, ended.removed.unwrap().call_id), (10, 20));
+    }
+
+    #[test]
+    fn a_removal_that_nobody_saw_ends_with_the_next_making() {
+        let mut objects = Objects::default();
+        let first = get(&mut objects, 10, EXCLUSIVE, 3);
+        let second = get(&mut objects, 30, EXCLUSIVE, 3);
+        assert_ne!(first.object_ref, second.object_ref);
+        assert!(objects.ended[0].removed.is_none());
+    }
+
+    #[test]
+    fn a_wait_belongs_to_the_object_it_began_on() {
+        let mut objects = Objects::default();
+        let made = get(&mut objects, 10, EXCLUSIVE, 3);
+        let mut waiting = call("semop", 12, [3, 0, 1, 0, 0, 0], -43);
+        objects.begin(&mut waiting);
+        remove(&mut objects, 20, 3);
+        get(&mut objects, 30, EXCLUSIVE, 3);
+        objects.end(&mut waiting);
+        assert_eq!(waiting.object_ref, made.object_ref);
+    }
+
+    #[test]
+    fn who_made_it_is_told_by_what_was_there() {
+        let mut objects = Objects::default();
+        assert_eq!(get(&mut objects, 10, CREATE, 3).created, None, "it may be older than the trace");
+        let mut objects = Objects::default();
+        objects.visited([1].into_iter(), false);
+        assert_eq!(get(&mut objects, 10, CREATE, 3).created, Some(true));
+        assert_eq!(get(&mut objects, 20, CREATE, 3).created, Some(false));
+        // A snapshot that ended after the call began may have met what the call made.
+        let identity = Identity { ipc_ns: 1, family: Family::Sem, id: 4 };
+        objects.listed(identity, Some(77), None, 35);
+        assert_eq!(get(&mut objects, 30, CREATE, 4).created, Some(true));
+    }
+
+    #[test]
+    fn a_failed_call_proves_nothing_unless_its_errno_does() {
+        let mut objects = Objects::default();
+        let invalid = done(&mut objects, call("semop", 10, [9, 0, 1, 0, 0, 0], -22));
+        assert_eq!(invalid.object_ref, None);
+        let denied = done(&mut objects, call("semop", 10, [9, 0, 1, 0, 0, 0], -13));
+        assert!(denied.object_ref.is_some());
+    }
+
+    #[test]
+    fn a_new_namespace_with_an_old_inode_is_empty() {
+        let mut objects = Objects::default();
+        let old = get(&mut objects, 10, CREATE, 0);
+        objects.new_namespace(1);
+        let new = get(&mut objects, 20, CREATE, 0);
+        assert_ne!(old.object_ref, new.object_ref);
+        assert_eq!(new.created, Some(true));
+    }
+}

@@ -229,7 +229,11 @@ struct Running {
 
 impl Prepared {
     fn record(self, options: &Record) -> Result<u8, Failure> {
-        let hooks = Hooks { wakings: self.probes.has(plan::WAKINGS), deliveries: self.probes.has("signal_deliver") };
+        let hooks = Hooks {
+            wakings: self.probes.has(plan::WAKINGS),
+            deliveries: self.probes.has("signal_deliver"),
+            all_signals: self.follow.operations.contains(&"sigprocmask"),
+        };
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
         let (news_sender, news) = crossbeam_channel::unbounded();
         let (failures, failed) = crossbeam_channel::bounded(1);

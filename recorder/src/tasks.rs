@@ -362,7 +362,7 @@ impl Tasks {
             thread.tid = header.tid;
             self.put_thread(thread);
         }
-        let exe = procfs::exe(header.pid);
+        let exe = procfs::exe(header.pid).or_else(|| path_text(&exec.path));
         let cmdline = if self.with_cmdlines { procfs::cmdline(header.pid) } else { None };
         let process = self.roster.process(header.pid);
         process.comm = Some(exec.comm);
@@ -422,6 +422,12 @@ impl Tasks {
         self.ended_processes.extend(self.roster.processes.drain().map(|(_, p)| p));
         self.threads.drain().map(|(_, t)| t).collect()
     }
+}
+
+/// The path that execve got, for a process that is gone already.
+fn path_text(path: &[u8]) -> Option<String> {
+    let path = path.split(|b| *b == 0).next().filter(|p| !p.is_empty())?;
+    Some(String::from_utf8_lossy(path).into_owned())
 }
 
 #[cfg(test)]

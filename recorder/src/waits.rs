@@ -168,3 +168,76 @@ fn ended_by_peer(call: &Call, wait: &Wait) -> (Reason, Option<Waker>) {
         _ => (Reason::Unknown, None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use ipc_schema::catalogue::{Abi, CATALOGUE};
+
+    fn call(name: &str, set: u64, ret: i64) -> Call {
+        let entry = CATALOGUE.iter().find(|e| e.name == name).unwrap();
+        let mut call = Call::begun(7, 1_000, entry, Abi::X86_64, [set, 0, 1, 0, 0, 0]);
+        call.ret = Some(ret);
+        call.outcome = if ret < 0 { Outcome::Error } else { Outcome::Ok };
+        call
+    }
+
+    fn waker(thread_id: i64) -> Waker {
+        Waker { process_id: 1, thread_id, call_id: None, comm: *b"sender\0\0\0\0\0\0\0\0\0\0", operation: None }
+    }
+
+    /// A call that waited while `candidate` ran, ended.
+    fn ended(mut call: Call, candidate: Candidate, sender: Option<Waker>) -> (Reason, Option<Waker>) {
+        call.wait = Some(Box::new(Wait { wakings: 1, last_ns: 2_000, candidate, sender, ended_by: None }));
+        decide(&mut call);
+        call.wait.unwrap().ended_by.unwrap()
+    }
+
+    fn inside(name: &str, set: u64) -> Candidate {
+        Candidate::Inside(Box::new(Inside::of(&call(name, set, 0))))
+    }
+
+    #[test]
+    fn a_peer_is_inside_a_call_on_the_same_object() {
+        let (reason, waker) = ended(call("semop", 5, 0), inside("semop", 5), None);
+        assert_eq!((reason, waker.unwrap().call_id), (Reason::Peer, Some(7)));
+        let strangers = [inside("semop", 6), inside("msgsnd", 5), Candidate::Bystander];
+        for stranger in strangers {
+            assert_eq!(ended(call("semop", 5, 0), stranger, None), (Reason::Unknown, None));
+        }
+    }
+
+    #[test]
+    fn a_bystander_of_a_timeout_is_not_believed_even_on_the_same_object() {
+        let eagain = call("semtimedop", 5, -11);
+        assert_eq!(ended(eagain, inside("semctl", 5), None), (Reason::Timeout, None));
+        let timed_out = call("mq_timedsend", 5, -110);
+        assert_eq!(ended(timed_out, Candidate::Exiting(waker(3)), None), (Reason::Timeout, None));
+    }
+
+    #[test]
+    fn only_a_removal_removes() {
+        let mut removal = call("semctl", 5, 0);
+        removal.arguments[2] = 0; // IPC_RMID
+        let removal = Candidate::Inside(Box::new(Inside::of(&removal)));
+        assert!(ended(call("semop", 5, -43), removal, None).1.is_some());
+        assert_eq!(ended(call("semop", 5, -43), inside("semop", 5), None), (Reason::Removed, None));
+    }
+
+    #[test]
+    fn a_signal_has_its_sender_or_none() {
+        let interrupted = || call("semop", 5, -4);
+        assert_eq!(ended(interrupted(), inside("semop", 5), None), (Reason::Signal, None), "a timer's");
+        let (reason, sender) = ended(interrupted(), Candidate::Bystander, Some(waker(9)));
+        assert_eq!((reason, sender.unwrap().thread_id), (Reason::Signal, 9));
+        assert_eq!(ended(call("msgsnd", 5, -514), Candidate::Bystander, None).0, Reason::Signal);
+    }
+
+    #[test]
+    fn an_exit_undoes_semaphores_only() {
+        let exiting = || Candidate::Exiting(waker(3));
+        assert_eq!(ended(call("semop", 5, 0), exiting(), None).0, Reason::Exit);
+        assert_eq!(ended(call("msgrcv", 5, 0), exiting(), None), (Reason::Unknown, None));
+    }
+}

@@ -258,7 +258,12 @@ pub struct Exec {
     pub padding: u32,
     /// The new name, NUL-padded.
     pub comm: [u8; 16],
+    /// The path as execve got it, NUL-terminated, cut; empty: unknown.
+    pub path: [u8; PATH_BYTES],
 }
+
+/// The room for the path of a program.
+pub const PATH_BYTES: usize = 128;
 
 /// A thread ended.
 #[repr(C)]
@@ -455,6 +460,8 @@ pub struct Offsets {
     pub task_blocked: u32,
     /// task_struct.flags
     pub task_flags: u32,
+    /// linux_binprm.filename
+    pub bprm_filename: u32,
     /// task_struct.files
     pub task_files: u32,
     /// files_struct.fdt
@@ -503,6 +510,7 @@ impl Offsets {
         newtask_pid: 0,
         task_blocked: 0,
         task_flags: 0,
+        bprm_filename: 0,
         task_files: 0,
         files_fdt: 0,
         fdt_fd: 0,
@@ -532,7 +540,7 @@ const _: () = {
     assert!(size_of::<Context>() == 80);
     assert!(size_of::<Fork>() == 88);
     assert!(size_of::<Namespace>() == 40);
-    assert!(size_of::<Exec>() == 56);
+    assert!(size_of::<Exec>() == 184);
     assert!(size_of::<TaskExit>() == 40);
     assert!(size_of::<Waking>() == 56);
     assert!(size_of::<Signal>() == 80);
