@@ -28,6 +28,8 @@ struct Event {
     code: u8,
     compat: bool,
     shape: Shape,
+    /// Of [`ipc_schema::wire::Header::switches`].
+    switches: u8,
     arguments: Arguments,
 }
 
@@ -38,7 +40,7 @@ impl Event {
         // SAFETY: six of eight arguments; `regs` is the tracepoint's.
         unsafe { kernel::copy_arguments::<K>(regs, compat, arguments.as_mut_ptr()) };
         let index = shape::index(code, compat, code == shape::IPC_CODE, arguments[0]);
-        Event { cpu, task, code, compat, shape: shape_at(index), arguments }
+        Event { cpu, task, code, compat, shape: shape_at(index), switches: task::switches::<K>(task), arguments }
     }
 
     #[inline(always)]
@@ -207,6 +209,7 @@ fn begin<T: 'static>(event: &Event, tail: u8, flags: u8, fill: impl FnOnce(*mut 
     unsafe {
         (&raw mut (*pointer).fixed.args).write(*event.arguments.as_ptr().cast());
         (*record.header()).flags = flags;
+        (*record.header()).switches = event.switches;
         fill(&raw mut (*pointer).tail);
     }
     record.submit();
@@ -325,6 +328,7 @@ fn end<T: 'static>(event: &Event, tail: u8, ret: i64, flags: u8, fill: impl FnOn
     unsafe {
         (&raw mut (*pointer).fixed.ret).write(ret);
         (*record.header()).flags = flags;
+        (*record.header()).switches = event.switches;
         fill(&raw mut (*pointer).tail);
     }
     Record::submit(record);

@@ -84,7 +84,7 @@ impl Cpu {
                 flags: 0,
                 cpu: self.number as u16,
                 tail: label.tail,
-                padding: 0,
+                switches: 0,
             });
         }
         Some(Record { entry, seq })

@@ -91,6 +91,14 @@ pub fn blocked<K: Kernel>(task: *const u8) -> u64 {
     if offset == 0 { 0 } else { unsafe { K::read(task, offset) } }
 }
 
+/// How often the thread gave up the processor of its own will, the low 8 bits.
+#[inline(always)]
+pub fn switches<K: Kernel>(task: *const u8) -> u8 {
+    let offset = offsets().task_switches;
+    // SAFETY: the offset is that of task_struct.nvcsw.
+    if offset == 0 { 0 } else { unsafe { K::read::<u64>(task, offset) as u8 } }
+}
+
 /// Writes who the thread is, unless it wrote the same before.
 #[inline(always)]
 pub fn context_if_changed<K: Kernel>(cpu: Cpu, task: *const u8, slot: *mut u64) {

@@ -208,6 +208,7 @@ fn offsets_of(btf: &btf::Btf) -> Result<Offsets, btf::Error> {
         task_nsproxy: task("nsproxy")?,
         nsproxy_ipc_ns: btf.offset("nsproxy", "ipc_ns")?,
         ipc_ns_inum: btf.offset("ipc_namespace", "ns.inum")?,
+        task_switches: task("nvcsw")?,
         bprm_filename: btf.offset("linux_binprm", "filename")?,
         ..Offsets::UNKNOWN
     };

@@ -98,6 +98,8 @@ pub struct Call {
     pub wait: Option<Box<Wait>>,
     /// Whether all of its wakings are known.
     pub wait_known: bool,
+    /// [`ipc_schema::wire::Header::switches`] at entry.
+    pub switches: u8,
     /// The lifetime of its object.
     pub object_ref: Option<i64>,
     /// Whether this get or open made its object.
@@ -181,6 +183,7 @@ impl Call {
             restarts: 0,
             wait: None,
             wait_known: false,
+            switches: 0,
             object_ref: None,
             created: None,
             queue_identity: None,

@@ -7,12 +7,13 @@ use crate::objects::{Lifetime, Objects};
 use crate::scan::{self, Scanned};
 use crate::signals::{SignalRow, Signals};
 use crate::tasks::{Execution, Process, Tasks, Thread};
-use crate::waits::{self, Candidate, Inside};
+use crate::waits::{self, Candidate, Inside, Waker};
 use ipc_schema::catalogue::{Abi, Meaning, by_code};
 use ipc_schema::flags;
 use ipc_schema::losses::{self, Source};
 use ipc_schema::shape::{self, Shape};
 use ipc_schema::wire::{self, Header, Sembuf, Small, flag, slot, valid};
+use rustc_hash::FxHashMap;
 
 /// Something that was lost, and when; CLOCK_BOOTTIME nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Finished {
 pub struct Hooks {
     /// Wakings.
     pub wakings: bool,
+    /// Signals, as they are generated.
+    pub signals: bool,
     /// Deliveries of signals.
     pub deliveries: bool,
     /// Every signal for or from a followed process, not only those that end waits.
@@ -67,6 +70,10 @@ pub struct Join {
     /// The objects.
     pub objects: Objects,
     signals: Signals,
+    /// Whom each CPU woke last.
+    woken: FxHashMap<u16, u32>,
+    /// Calls that a signal ended whose record is still to come.
+    awaiting: Vec<Call>,
     hooks: Hooks,
     start_ns: u64,
     min_duration_ns: u64,
@@ -88,6 +95,8 @@ impl Join {
             tasks: Tasks::default(),
             objects: Objects::default(),
             signals: Signals::default(),
+            woken: FxHashMap::default(),
+            awaiting: vec![],
             hooks,
             start_ns,
             min_duration_ns,
@@ -116,6 +125,9 @@ impl Join {
             self.malformed += 1;
             return;
         };
+        if !matches!(record, Record::Waking(_) | Record::Generate(_)) {
+            self.release(header.cpu, None);
+        }
         match record {
             Record::Enter { arguments, tail } => self.enter(&header, arguments, &tail),
             Record::Exit { ret, tail } => self.exit(&header, ret, &tail),
@@ -181,6 +193,7 @@ impl Join {
         (call.cpu, call.pid, call.tid) = (header.cpu, header.pid, header.tid);
         (call.process_id, call.thread_id, call.identity) = (thread.process_id, thread.thread_id, thread.identity);
         call.wait_known = self.hooks.wakings;
+        call.switches = header.switches;
         set_sops(&mut call, decode::sembufs(tail.sops));
         let is_plain = call.shape.has(Shape::SOPS) && tail.small.is_some_and(|s| s.valid & valid::B == 0);
         if let (Some(small), false) = (tail.small, is_plain) {
@@ -199,7 +212,9 @@ impl Join {
         };
         call.ret = Some(ret);
         call.end_ns = Some(header.time_ns);
-        call.wait_known &= header.flags & flag::WAKING_LOST == 0;
+        // A sleep without a waking: the kernel's tracepoint is silent now and then after the machine stood still.
+        let is_unexplained = call.wait.is_none() && call.switches != header.switches;
+        call.wait_known &= header.flags & flag::WAKING_LOST == 0 && !is_unexplained;
         let has_fault = set_exit(&mut call, ret, tail);
         if header.flags & flag::FATAL != 0 && is_interrupted(ret) {
             thread.dying = Some(call);
@@ -212,7 +227,32 @@ impl Join {
     }
 
     /// A call has ended, one way or another.
-    fn end(&mut self, mut call: Call) {
+    fn end(&mut self, call: Call) {
+        if self.hooks.signals && waits::awaits_signal(&call) {
+            self.awaiting.push(call);
+        } else {
+            self.complete(call);
+        }
+    }
+
+    /// What a CPU did after its last waking is known: if that was to send a signal, `signal` tells for whom and by whom.
+    fn release(&mut self, cpu: u16, signal: Option<(u32, Option<Waker>)>) {
+        if self.awaiting.is_empty() {
+            return;
+        }
+        let is_of_cpu = |call: &mut Call| call.wait.as_ref().is_none_or(|w| w.cpu == cpu);
+        let calls: Vec<Call> = self.awaiting.extract_if(.., is_of_cpu).collect();
+        for mut call in calls {
+            let sender = signal.clone().filter(|(pid, _)| *pid == call.pid).and_then(|(_, sender)| sender);
+            if let Some(wait) = call.wait.as_mut() {
+                wait.sender = Some(sender);
+            }
+            self.complete(call);
+        }
+    }
+
+    /// Everything about a call is known.
+    fn complete(&mut self, mut call: Call) {
         let duration_ns = call.end_ns.map(|end| end - call.start_ns.min(end));
         self.objects.end(&mut call);
         if duration_ns.is_some_and(|d| d < self.min_duration_ns) {
@@ -230,13 +270,13 @@ impl Join {
 
     fn waking(&mut self, header: &Header, waking: &wire::Waking) {
         let candidate = self.candidate(header, waking);
-        self.signals.woke(header.cpu, waking.wakee_tid);
         let Some(call) = self.tasks.known(waking.wakee_tid).and_then(|t| t.open.as_mut()) else { return };
         let wait = call.wait.get_or_insert_default();
         wait.wakings += 1;
-        wait.last_ns = header.time_ns;
+        (wait.last_ns, wait.cpu) = (header.time_ns, header.cpu);
         wait.candidate = candidate;
         wait.sender = None;
+        self.woken.insert(header.cpu, waking.wakee_tid);
     }
 
     /// What the task that ran at a waking was doing.
@@ -251,18 +291,20 @@ impl Join {
     }
 
     fn generate(&mut self, header: &Header, signal: &wire::Signal) {
-        let woken = self.signals.take_woken(header.cpu);
+        let woken = self.woken.remove(&header.cpu);
         let is_target = |thread: &&mut Thread| thread.pid == signal.target_pid && thread.open.is_some();
         let wakee = woken.filter(|tid| self.tasks.known(*tid).as_ref().is_some_and(is_target));
+        let is_awaited = self.awaiting.iter().any(|c| c.pid == signal.target_pid);
         // Of those not asked for the probes send some too many: they cannot tell whom the waking before was for.
-        if wakee.is_none() && !self.hooks.all_signals {
-            return;
+        if wakee.is_none() && !is_awaited && !self.hooks.all_signals {
+            return self.release(header.cpu, None);
         }
         let sender = self.signals.generated(&mut self.tasks, header, signal);
         let thread = wakee.and_then(|tid| self.tasks.known(tid));
         if let Some(wait) = thread.and_then(|t| t.open.as_mut()?.wait.as_mut()) {
-            wait.sender = sender;
+            wait.sender = Some(sender.clone());
         }
+        self.release(header.cpu, Some((signal.target_pid, sender)));
     }
 
     fn deliver(&mut self, header: &Header, signal: &wire::Signal) {
@@ -339,6 +381,9 @@ impl Join {
                 open.push(*call);
             }
             self.tasks.ended_threads.push(thread);
+        }
+        for call in std::mem::take(&mut self.awaiting) {
+            self.complete(call);
         }
         self.calls.sort_by_key(|c| c.end_ns);
         open.sort_by_key(|c| c.start_ns);

@@ -231,6 +231,7 @@ impl Prepared {
     fn record(self, options: &Record) -> Result<u8, Failure> {
         let hooks = Hooks {
             wakings: self.probes.has(plan::WAKINGS),
+            signals: self.probes.has("signal_generate"),
             deliveries: self.probes.has("signal_deliver"),
             all_signals: self.follow.operations.contains(&"sigprocmask"),
         };

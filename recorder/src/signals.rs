@@ -4,7 +4,6 @@ use crate::tasks::Tasks;
 use crate::waits::Waker;
 use ipc_schema::flags::{self, SIGNAL_RESULTS};
 use ipc_schema::wire::{self, Header};
-use rustc_hash::FxHashMap;
 
 /// One signal generated or delivered. CLOCK_BOOTTIME nanoseconds.
 #[derive(Clone, Debug)]
@@ -25,26 +24,14 @@ pub struct SignalRow {
     pub result: Option<&'static str>,
 }
 
-/// Collects signals, and joins them to the wakings they caused.
+/// Collects signals.
 #[derive(Default)]
 pub struct Signals {
     /// Signals since they were last taken.
     pub rows: Vec<SignalRow>,
-    /// Whom each CPU woke last.
-    woken: FxHashMap<u16, u32>,
 }
 
 impl Signals {
-    /// A CPU woke a thread: if a signal is generated next on that CPU, it was for the signal.
-    pub fn woke(&mut self, cpu: u16, wakee_tid: u32) {
-        self.woken.insert(cpu, wakee_tid);
-    }
-
-    /// Whom the CPU woke since the last signal.
-    pub fn take_woken(&mut self, cpu: u16) -> Option<u32> {
-        self.woken.remove(&cpu)
-    }
-
     /// A signal was generated; returns its sender, if a task sent it.
     pub fn generated(&mut self, tasks: &mut Tasks, header: &Header, signal: &wire::Signal) -> Option<Waker> {
         let is_sent = is_sent_by_task(signal);

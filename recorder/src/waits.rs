@@ -18,8 +18,10 @@ pub struct Wait {
     pub last_ns: u64,
     /// What the task that ran at the last one was doing.
     pub candidate: Candidate,
-    /// Who sent the signal that the last waking was for, if it was for one.
-    pub sender: Option<Waker>,
+    /// The CPU that the last waking happened on.
+    pub cpu: u16,
+    /// Who sent the signal that the last waking was for, if it was for one; `None` in it: no task did.
+    pub sender: Option<Option<Waker>>,
     /// Who ended the wait, once the call has ended.
     pub ended_by: Option<(Reason, Option<Waker>)>,
 }
@@ -117,6 +119,12 @@ fn object_of(call: &Call) -> Option<(Option<u32>, i64)> {
     }
 }
 
+/// Whether a call that has ended was woken by a signal whose record is still to come: the woken thread can be faster than
+/// the tracepoint behind its waking.
+pub fn awaits_signal(call: &Call) -> bool {
+    kind_of(call) == Reason::Signal && call.wait.as_ref().is_some_and(|w| w.sender.is_none())
+}
+
 /// Decides who ended the wait of a call that has ended, if it waited.
 pub fn decide(call: &mut Call) {
     let Some(mut wait) = call.wait.take() else { return };
@@ -154,7 +162,7 @@ fn inside<'a>(call: &Call, wait: &'a Wait) -> Option<&'a Inside> {
 
 /// Who sent the signal, and in which call, if it was one (a message that mq_notify asked to hear of).
 fn sender(wait: &Wait) -> Option<Waker> {
-    let sender = wait.sender.as_ref()?;
+    let sender = wait.sender.as_ref()?.as_ref()?;
     Some(match &wait.candidate {
         Candidate::Inside(inside) if inside.waker.thread_id == sender.thread_id => inside.waker.clone(),
         _ => sender.clone(),
@@ -189,7 +197,14 @@ mod tests {
 
     /// A call that waited while `candidate` ran, ended.
     fn ended(mut call: Call, candidate: Candidate, sender: Option<Waker>) -> (Reason, Option<Waker>) {
-        call.wait = Some(Box::new(Wait { wakings: 1, last_ns: 2_000, candidate, sender, ended_by: None }));
+        call.wait = Some(Box::new(Wait {
+            wakings: 1,
+            last_ns: 2_000,
+            candidate,
+            cpu: 0,
+            sender: Some(sender),
+            ended_by: None,
+        }));
         decide(&mut call);
         call.wait.unwrap().ended_by.unwrap()
     }

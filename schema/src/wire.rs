@@ -88,8 +88,9 @@ pub struct Header {
     pub cpu: u16,
     /// One of [`tail`].
     pub tail: u8,
-    /// Zero.
-    pub padding: u8,
+    /// Enter, Exit: how often the thread gave up the processor of its own will so far, wrapping; 0 unknown. Two that
+    /// differ say that the call slept, whatever became of its wakings.
+    pub switches: u8,
 }
 
 /// A call began; a tail follows.
@@ -460,6 +461,8 @@ pub struct Offsets {
     pub task_blocked: u32,
     /// task_struct.flags
     pub task_flags: u32,
+    /// task_struct.nvcsw
+    pub task_switches: u32,
     /// linux_binprm.filename
     pub bprm_filename: u32,
     /// task_struct.files
@@ -510,6 +513,7 @@ impl Offsets {
         newtask_pid: 0,
         task_blocked: 0,
         task_flags: 0,
+        task_switches: 0,
         bprm_filename: 0,
         task_files: 0,
         files_fdt: 0,
