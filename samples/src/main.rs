@@ -8,6 +8,7 @@
 //! Nothing here can hang: every process carries an alarm (`--timeout`) and dies with its parent. Objects are removed
 //! even when the program is killed: a guard process that makes no call as long as all goes well sees to it.
 
+mod board;
 mod call;
 mod clock;
 mod context;
@@ -72,6 +73,15 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Scenario {
+    /// Every system call and every limit, one case each, with what a trace must tell of it (with --log; as root)
+    Battery {
+        /// By which calls
+        #[arg(long, value_enum, default_value_t = scenarios::battery::Abi::X86_64)]
+        abi: scenarios::battery::Abi,
+        /// Only the cases whose name begins so
+        #[arg(long, value_name = "PREFIX", default_value = "")]
+        only: String,
+    },
     /// Two processes hand a token over two semaphores, COUNT times there and back
     PingPong {
         /// Rounds; each process makes two semaphore calls in each
@@ -151,6 +161,87 @@ enum Scenario {
         #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
         threads: u16,
     },
+    /// Processes in a ring that hand tokens on over semaphores
+    Handoffs {
+        /// Rounds: each process takes and gives once in each
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+        /// How many processes
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=256))]
+        processes: u16,
+        /// Tokens in the ring
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=255))]
+        tokens: u16,
+    },
+    /// Waits that end in every way there is, each once
+    SpecialWakers,
+    /// Waits that end by their timeout, beside busy bystanders
+    Timeouts {
+        /// Waits of each process
+        #[arg(long, default_value_t = 300)]
+        count: u64,
+        /// How many processes wait
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+        waiters: u16,
+    },
+    /// Waits that end by a signal, beside busy bystanders
+    Interrupted {
+        /// Waits of each process
+        #[arg(long, default_value_t = 100)]
+        count: u64,
+        /// How many processes are interrupted by a process, and how many by a timer
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+        processes: u16,
+    },
+    /// Senders that a full queue wakes together though there is room for one
+    Senders {
+        /// Rounds of five senders
+        #[arg(long, default_value_t = 20)]
+        count: u64,
+    },
+    /// A semaphore held for a measured time while another process waits
+    Holds {
+        /// Holds
+        #[arg(long, default_value_t = 50)]
+        count: u64,
+        /// How long each
+        #[arg(long, default_value = "10ms", value_parser = parse_time)]
+        hold: Duration,
+    },
+    /// Arguments that are rewritten while the call sleeps
+    Rewriter {
+        /// Calls of each kind
+        #[arg(long, default_value_t = 20)]
+        count: u64,
+    },
+    /// Three processes in a deadlock until SIGTERM, SIGINT or the time is over
+    Deadlock {
+        /// How long at most
+        #[arg(long, default_value = "60s", value_parser = parse_time)]
+        hold: Duration,
+    },
+    /// Signal masks of calls and threads
+    Masks {
+        /// Calls whose new mask and old mask are the same memory
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+    },
+    /// Sleeping calls that signals interrupt: restarted or failed
+    Restarts,
+    /// Signals from known senders to known targets
+    Signals,
+    /// Processes whose ids recur; as root
+    Recurring {
+        /// Pairs of processes
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
+        count: i32,
+    },
+    /// Two processes in an IPC namespace each, with the same keys, names and ids; as root
+    Twins {
+        /// Rounds of the first; the second makes twice as many
+        #[arg(long, default_value_t = 100)]
+        count: u64,
+    },
     /// i386 calls that share a number with an IPC call of x86-64, and are none
     Int80 {
         /// Calls
@@ -179,6 +270,7 @@ fn run(cli: Cli) -> Result<()> {
     let mut context = Context::new(log, timeout, gate)?;
     context.wait_at_gate("start")?;
     match cli.scenario {
+        Scenario::Battery { abi, only } => scenarios::battery::run(&mut context, abi, &only),
         Scenario::PingPong { count, entry } => scenarios::ping_pong::run(&mut context, count, entry),
         Scenario::Storm { processes, count, pin } => {
             scenarios::storm::run(&mut context, &scenarios::storm::Storm { processes, count, pin })
@@ -191,6 +283,21 @@ fn run(cli: Cli) -> Result<()> {
         Scenario::Bracketed { count } => scenarios::bracketed::run(&mut context, count),
         Scenario::Bystander { count } => scenarios::bystander::run(&mut context, count),
         Scenario::Threads { count, threads } => scenarios::threads::run(&mut context, count, threads),
+        Scenario::Handoffs { count, processes, tokens } => {
+            scenarios::handoffs::run(&mut context, &scenarios::handoffs::Ring { processes, tokens, count })
+        }
+        Scenario::SpecialWakers => scenarios::special_wakers::run(&mut context),
+        Scenario::Timeouts { count, waiters } => scenarios::timeouts::run(&mut context, count, waiters),
+        Scenario::Interrupted { count, processes } => scenarios::interrupted::run(&mut context, count, processes),
+        Scenario::Senders { count } => scenarios::senders::run(&mut context, count),
+        Scenario::Holds { count, hold } => scenarios::holds::run(&mut context, count, hold),
+        Scenario::Rewriter { count } => scenarios::rewriter::run(&mut context, count),
+        Scenario::Deadlock { hold } => scenarios::deadlock::run(&mut context, hold),
+        Scenario::Masks { count } => scenarios::masks::run(&mut context, count),
+        Scenario::Restarts => scenarios::restarts::run(&mut context),
+        Scenario::Signals => scenarios::signals::run(&mut context),
+        Scenario::Recurring { count } => scenarios::recurring::run(&mut context, count),
+        Scenario::Twins { count } => scenarios::twins::run(&mut context, count),
         Scenario::Int80 { count } => scenarios::int80::run(&mut context, count),
     }?;
     context.finish()

@@ -92,14 +92,34 @@ pub(crate) fn signal(pid: i32, signal: i32) -> Result<()> {
     Ok(())
 }
 
+/// Voluntary context switches of the running thread: how often it slept, whatever for.
+pub(crate) fn voluntary_switches() -> i64 {
+    // SAFETY: zero is a valid rusage; the call fills it.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage.ru_nvcsw
+    }
+}
+
+/// The state of a thread, as `/proc/TID/stat` has it: R, S, T…
+pub(crate) fn state(tid: i32) -> Result<Option<char>> {
+    let path = format!("/proc/{tid}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|e| Failure::new(format!("cannot read {path}: {e}")))?;
+    // It follows the name, which is in brackets and may hold any character.
+    Ok(text.rsplit(") ").next().and_then(|rest| rest.chars().next()))
+}
+
 /// Waits until the thread `tid` sleeps inside the system call `number`, and returns the boot clock then.
 pub(crate) fn wait_until_inside(tid: i32, number: i64) -> Result<i64> {
     let path = format!("/proc/{tid}/syscall");
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
+        // First the state: the other file shows the system call of a thread that was just woken too.
+        let sleeps = state(tid)? == Some('S');
         let text = std::fs::read_to_string(&path).map_err(|e| Failure::new(format!("cannot read {path}: {e}")))?;
         // "running" while it is on a CPU, else the number and the argument registers.
-        if text.split(' ').next().and_then(|n| n.parse().ok()) == Some(number) {
+        if sleeps && text.split(' ').next().and_then(|n| n.parse().ok()) == Some(number) {
             return Ok(clock::boot_ns());
         }
         std::thread::sleep(Duration::from_micros(200));

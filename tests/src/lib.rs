@@ -2,13 +2,19 @@
 //!
 //! The environment: `IPC_BIN_DIR` (where the programs are), `IPC_REQUIRE_LIVE=1` (a skipped live test is a failure),
 //! `IPC_SOAK=1` (full counts), `IPC_VM=1` (an emulated machine: a tenth of the counts), `IPC_SEED`, `IPC_PYTHON` (a
-//! Python with duckdb, pandas, pyarrow and polars).
+//! Python with duckdb, pandas, pyarrow, polars, posix_ipc and sysv_ipc).
 #![expect(clippy::unwrap_used, reason = "only tests use this crate, and a panic is how they fail")]
 
 pub mod calls;
+pub mod cells;
+pub mod differences;
 pub mod environment;
+pub mod expected;
 pub mod format_md;
 pub mod logs;
 pub mod programs;
+pub mod recorded;
 pub mod running;
+pub mod strace;
 pub mod trace;
+pub mod waits;

@@ -1,15 +1,30 @@
 //! One file per scenario; each says its exact counts.
 
+pub(crate) mod battery;
 pub(crate) mod bracketed;
 pub(crate) mod bystander;
+mod crowd;
+pub(crate) mod deadlock;
 pub(crate) mod failures;
 pub(crate) mod families;
+pub(crate) mod handoffs;
+pub(crate) mod holds;
 pub(crate) mod int80;
+pub(crate) mod interrupted;
 pub(crate) mod killed;
+pub(crate) mod masks;
 pub(crate) mod open;
 pub(crate) mod ping_pong;
+pub(crate) mod recurring;
+pub(crate) mod restarts;
+pub(crate) mod rewriter;
+pub(crate) mod senders;
+pub(crate) mod signals;
+pub(crate) mod special_wakers;
 pub(crate) mod storm;
 pub(crate) mod threads;
+pub(crate) mod timeouts;
+pub(crate) mod twins;
 pub(crate) mod waiters;
 
 use crate::Result;

@@ -20,12 +20,20 @@ extern "C" fn end(_signal: i32) {
 }
 
 /// Takes SIGTERM and SIGINT as the word to end; after the fork, so that the waiting process is not concerned.
-fn listen() {
+pub(super) fn listen() {
     let handler = end as extern "C" fn(i32) as libc::sighandler_t;
     // SAFETY: the handler only stores to an atomic.
     unsafe {
         libc::signal(libc::SIGTERM, handler);
         libc::signal(libc::SIGINT, handler);
+    }
+}
+
+/// Waits for the word to end, or until the time is over.
+pub(super) fn wait_to_be_told(hold: Duration) {
+    let deadline = Instant::now() + hold;
+    while !TOLD_TO_END.load(Ordering::Relaxed) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -39,10 +47,7 @@ pub(crate) fn run(context: &mut Context, hold: Duration) -> Result<()> {
     writeln!(stdout, "{}", json!({ "waiting_tid": tid, "inside_ns": inside_ns }))
         .and_then(|()| stdout.flush())
         .map_err(|e| Failure::new(format!("cannot write to stdout: {e}")))?;
-    let deadline = Instant::now() + hold;
-    while !TOLD_TO_END.load(Ordering::Relaxed) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_to_be_told(hold);
     remove_set(&mut caller, set)?;
     context.put("waiting_tid", tid);
     context.put("inside_ns", inside_ns);

@@ -38,7 +38,7 @@ fn work(context: &Context, storm: &Storm, set: i32, own: u16) -> Result<()> {
 }
 
 /// Keeps the process on one of the CPUs that it may use: the `which`-th, in turn.
-fn pin(which: usize) -> Result<()> {
+pub(super) fn pin(which: usize) -> Result<()> {
     // SAFETY: a zeroed cpu_set_t is the empty set; the calls get its size and a valid pointer to it.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();

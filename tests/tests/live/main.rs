@@ -1,10 +1,19 @@
 //! Tests on the live kernel: they record real calls and compare with what is known about them.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod battery;
+mod before;
 mod counting;
 mod endings;
+mod filters;
+mod foreign;
 mod modes;
+mod namespaces;
 mod oracles;
+mod recurring;
 mod refusals;
+mod signals;
 mod times;
+mod toctou;
+mod wakers;
 mod witnesses;

@@ -5,12 +5,9 @@ use ipc_tests::calls::{self, Call, Told, is_signal};
 use ipc_tests::environment::{self, Live};
 use ipc_tests::logs::{self, Logged};
 use ipc_tests::programs;
-use ipc_tests::running::{LONG, Recording, Running};
-use std::collections::BTreeMap;
+use ipc_tests::running::{Recording, run};
+use ipc_tests::strace::{self, SOPS_KEPT};
 use std::process::Command;
-
-/// Semaphore operations that a trace keeps of one call.
-const SOPS_KEPT: usize = 500;
 
 fn entry_point(name: &str) -> &'static EntryPoint {
     CATALOGUE.iter().find(|entry| entry.name == name).expect("a line of the catalogue")
@@ -102,89 +99,17 @@ fn the_trace_is_the_log_of_every_failure() {
     compare_with_logs(&["failures", "--count", "3"]);
 }
 
-/// What strace told, by thread.
-fn read_strace(text: &str) -> BTreeMap<i32, Vec<Told>> {
-    let mut told: BTreeMap<i32, Vec<Told>> = BTreeMap::new();
-    let mut unfinished: BTreeMap<i32, String> = BTreeMap::new();
-    for line in text.lines() {
-        let (tid, rest) = line.split_once(' ').unwrap();
-        let (tid, rest): (i32, &str) = (tid.parse().unwrap(), rest.trim_start());
-        if let Some(begun) = rest.strip_suffix(" <unfinished ...>") {
-            unfinished.insert(tid, begun.to_owned());
-        } else if let Some(resumed) = rest.strip_prefix("<... ") {
-            let begun = unfinished.remove(&tid).expect("a call is begun before it is resumed");
-            let rest = resumed.split_once(" resumed>").unwrap().1;
-            told.entry(tid).or_default().extend(strace_call(&format!("{begun}{rest}")));
-        } else {
-            told.entry(tid).or_default().extend(strace_call(rest));
-        }
-    }
-    told
-}
-
-/// `NAME(ARGUMENTS) = VALUE`, if it is a call of the catalogue.
-fn strace_call(line: &str) -> Option<Told> {
-    let (name, rest) = line.split_once('(')?;
-    CATALOGUE.iter().find(|entry| entry.name == name && entry.x86_64.is_some())?;
-    let (arguments, result) = rest.rsplit_once(" = ").unwrap_or_else(|| panic!("no result in {line}"));
-    let mut words = result.split(' ');
-    let value = words.next().unwrap();
-    let (return_value, error) = match value {
-        // A restart code: user space saw EINTR.
-        "?" => (Some(-1), Some("EINTR".to_owned())),
-        "-1" => (Some(-1), words.next().map(str::to_owned)),
-        _ => (Some(number(value)), None),
-    };
-    Some(Told { entry_point: name.to_owned(), return_value, error, sops: strace_sops(arguments) })
-}
-
-fn number(text: &str) -> i64 {
-    let value = match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).map(|value| value as i64),
-        None => text.parse(),
-    };
-    value.unwrap_or_else(|e| panic!("{text} is no number: {e}"))
-}
-
-/// `[{sem_num=0, sem_op=-1, sem_flg=0x800}, …]`
-fn strace_sops(arguments: &str) -> Vec<[i64; 3]> {
-    let one = |text: &str| {
-        let field = |name: &str| {
-            let from = text.find(name)? + name.len();
-            let length = text[from..].find([',', '}']).unwrap_or(text.len() - from);
-            Some(number(&text[from..from + length]))
-        };
-        Some([field("sem_num=")?, field("sem_op=")?, field("sem_flg=")?])
-    };
-    arguments.split('{').filter_map(one).take(SOPS_KEPT).collect()
-}
-
-/// The families under `strace -f`, which is itself the command that is recorded.
-fn record_under_strace(recording: &Recording, scenario: &[&str]) -> BTreeMap<i32, Vec<Told>> {
-    let mut command = recording.command(&[]);
-    command.args(["--", "strace", "-f", "-qq", "-v", "-X", "raw", "-s", "0", "-a", "1", "-e", "signal=none", "-o"]);
-    command.arg(recording.path("strace")).arg(programs::path("ipc-workload")).args(scenario);
-    Running::start(command, recording.folder(), "record").wait(LONG).with_code(0);
-    read_strace(&std::fs::read_to_string(recording.path("strace")).unwrap())
-}
-
+/// A scenario under `strace -f`, which is itself the command that is recorded.
 fn compare_with_strace(scenario: &[&str]) -> usize {
     let recording = Recording::new();
-    let witnesses = record_under_strace(&recording, scenario);
+    let mut command = recording.command(&[]);
+    let strace = strace::command(&recording.path("strace"), programs::path("ipc-workload"));
+    command.args(["--", "strace"]).args(strace.get_args()).args(scenario);
+    run(command, recording.folder(), "record").with_code(0);
+    let witnesses = strace::read(&std::fs::read_to_string(recording.path("strace")).unwrap());
     let trace = recording.trace();
     assert_eq!(trace.lost_calls(), 0, "calls were lost");
-    let mut threads = calls::by_thread(calls::read(&trace));
-    let mut compared = 0;
-    for (tid, told) in witnesses {
-        let mut calls = threads.remove(&tid).unwrap_or_default();
-        // Before its execve the process was strace's child, and strace did not look yet.
-        calls.retain(|call| call.comm != "strace");
-        for (place, (call, told)) in calls.iter().zip(&told).enumerate() {
-            assert_eq!(&call.told, told, "thread {tid}, call {place} of {}", call.call_id);
-        }
-        assert_eq!(calls.len(), told.len(), "calls of thread {tid}");
-        compared += told.len();
-    }
+    let compared = strace::compare(&trace, &witnesses).into_values().sum();
     println!("{}: {compared} calls equal to strace's", scenario[0]);
     compared
 }

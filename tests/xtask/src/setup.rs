@@ -49,8 +49,15 @@ struct Item {
 }
 
 /// Pinned, because a test that compares results with theirs must know whom it compares with.
-const PYTHON_PACKAGES: &[&str] =
-    &["duckdb==2.0.0", "pandas==3.1.1", "polars==2.1.0", "pyarrow==26.0.1", "ziglang==0.17.1"];
+const PYTHON_PACKAGES: &[&str] = &[
+    "duckdb==2.0.0",
+    "pandas==3.1.1",
+    "polars==2.1.0",
+    "posix-ipc==1.3.2",
+    "pyarrow==26.0.1",
+    "sysv-ipc==1.2.0",
+    "ziglang==0.17.1",
+];
 
 /// In the order of installation: a later item may need an earlier one.
 const ITEMS: &[Item] = &[
@@ -91,10 +98,17 @@ const ITEMS: &[Item] = &[
     },
     Item {
         name: "strace",
-        needed_by: &[Need::Test],
+        needed_by: &[Need::Test, Need::Bench],
         is_present: || place::program("strace").is_some(),
         install: Install::Debian(&["strace"]),
         elsewhere: "install the package strace",
+    },
+    Item {
+        name: "stress-ng",
+        needed_by: &[Need::Test],
+        is_present: || place::program("stress-ng").is_some(),
+        install: Install::Debian(&["stress-ng"]),
+        elsewhere: "install the package stress-ng",
     },
     Item {
         name: "Python with venv",
@@ -130,6 +144,13 @@ const ITEMS: &[Item] = &[
         is_present: || place::program("perf").is_some(),
         install: Install::Debian(&["linux-perf"]),
         elsewhere: "install the package with perf (linux-perf, linux-tools)",
+    },
+    Item {
+        name: "bpftrace",
+        needed_by: &[Need::Bench],
+        is_present: || place::program("bpftrace").is_some(),
+        install: Install::Debian(&["bpftrace"]),
+        elsewhere: "install the package bpftrace",
     },
     Item {
         name: "Rust's library source",
