@@ -1,31 +1,25 @@
-//! `cargo xtask bench`: what recording costs, beside an empty pair of programs and `perf record`.
+//! `cargo xtask bench`: what recording costs, beside an empty pair of programs and other tracers.
 //!
 //! The runs of a round follow each other, so that a slow minute hits all; a figure is the median over the rounds of the
-//! difference to the unwatched run of the same round. A run in which anything was lost is not counted.
+//! difference to the unwatched run of the same round. A run in which anything was lost is not counted: every call that the load made must be in what
+//! the watcher kept.
+//!
+//! `IPC_BIN_DIR` names a folder with programs that are built already; without it a release is built.
 
+mod load;
 mod page;
+mod peers;
 mod watch;
 
 use crate::build::{self, Profile};
 use crate::command::{command, output};
 use crate::setup::{self, Consent, Need};
 use crate::{Result, place};
+use load::{Load, Run};
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use watch::Watch;
-
-/// What is run under each [`Watch`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Load {
-    /// One process in a short loop of semop that never waits: what it makes fits into the rings.
-    SemopBurst,
-    /// The same for seconds: the watcher must keep up.
-    Semop,
-    /// One process in a loop of getppid: no call is traced.
-    Bystander,
-    /// Two processes in a loop of semop, on two processors.
-    SemopTwice,
-}
 
 /// One run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,8 +30,20 @@ pub struct Sample {
     pub lost: u64,
     /// What the watcher wrote per call.
     pub bytes_per_call: Option<f64>,
-    /// The watcher's own processor time per call, nanoseconds.
+    /// The watcher's own processor time per call, its start and end included, nanoseconds.
     pub cpu_ns_per_call: Option<f64>,
+}
+
+/// What a watcher that keeps calls made of a run.
+pub struct Record {
+    /// Its own processor time.
+    pub cpu_ns: u64,
+    /// What it wrote.
+    pub bytes: u64,
+    /// The calls that it kept, those of bystanders among them.
+    pub seen: u64,
+    /// What it says itself that it lost.
+    pub lost: u64,
 }
 
 /// The runs of one pair of load and watch; in step with the unwatched ones.
@@ -58,34 +64,91 @@ pub struct Scale {
     pub rounds: usize,
     /// Calls of a semop loop.
     pub semops: u64,
+    /// Calls of two processes that wait for each other.
+    pub hand_offs: u64,
     /// Calls of a getppid loop.
     pub bystanders: u64,
+    /// Operations on a pipe.
+    pub pipes: u64,
 }
 
-const FULL: Scale = Scale { rounds: 9, semops: 3_000_000, bystanders: 10_000_000 };
-const QUICK: Scale = Scale { rounds: 3, semops: 500_000, bystanders: 2_000_000 };
-
-/// 200 bytes of perf's ring and 152 of ours per call: 6 MB of 8 MiB.
-const BURST: u64 = 30_000;
+const FULL: Scale =
+    Scale { rounds: 7, semops: 3_000_000, hand_offs: 1_000_000, bystanders: 10_000_000, pipes: 500_000 };
+const QUICK: Scale = Scale { rounds: 3, semops: 500_000, hand_offs: 400_000, bystanders: 2_000_000, pipes: 200_000 };
 
 /// Which loads run under which watches.
 const PLAN: &[(Load, &[Watch])] = &[
-    (Load::SemopBurst, &[Watch::Nothing, Watch::EmptyPair, Watch::Recorder, Watch::Perf]),
-    (Load::Semop, &[Watch::Nothing, Watch::EmptyPair, Watch::Recorder, Watch::Perf]),
-    (Load::Bystander, &[Watch::Nothing, Watch::EmptyPair, Watch::Recorder, Watch::Perf]),
-    (Load::SemopTwice, &[Watch::Nothing, Watch::Recorder]),
+    (Load::SemopBurst, &[Watch::Nothing, Watch::EmptyPair, Watch::Recorder, Watch::RecorderWithoutWakers, Watch::Perf]),
+    (
+        Load::Semop,
+        &[
+            Watch::Nothing,
+            Watch::EmptyPair,
+            Watch::Recorder,
+            Watch::RecorderWithoutWakers,
+            Watch::Perf,
+            Watch::BpftraceHistogram,
+            Watch::BpftracePrint,
+            Watch::PerfTrace,
+            Watch::Strace,
+        ],
+    ),
+    (
+        Load::PingPong,
+        &[
+            Watch::Nothing,
+            Watch::EmptyPair,
+            Watch::Recorder,
+            Watch::RecorderWithoutWakers,
+            Watch::Perf,
+            Watch::PerfWithWaking,
+            Watch::BpftraceHistogram,
+            Watch::BpftracePrint,
+            Watch::PerfTrace,
+            Watch::Strace,
+        ],
+    ),
+    (Load::SemopTwice, &[Watch::Nothing, Watch::Recorder, Watch::RecorderWithoutWakers]),
+    (
+        Load::Bystander,
+        &[
+            Watch::Nothing,
+            Watch::EmptyPair,
+            Watch::Recorder,
+            Watch::RecorderWithoutWakers,
+            Watch::Perf,
+            Watch::BpftraceHistogram,
+            Watch::PerfTrace,
+            Watch::Strace,
+        ],
+    ),
+    (
+        Load::Pipe,
+        &[
+            Watch::Nothing,
+            Watch::EmptyPair,
+            Watch::Recorder,
+            Watch::RecorderWithoutWakers,
+            Watch::Perf,
+            Watch::PerfWithWaking,
+        ],
+    ),
 ];
 
 /// The command.
 pub fn run(options: &[String]) -> Result {
-    setup::ensure(&[Need::Build, Need::Bench], Consent::from_options(options)?)?;
+    let needs: &[Need] = if built().is_some() { &[Need::Bench] } else { &[Need::Build, Need::Bench] };
+    setup::ensure(needs, Consent::from_options(options)?)?;
     if !rustix::process::geteuid().is_root() {
         return Err("recording for a measurement needs root; run it with sudo".to_owned());
     }
-    build::build(Profile::Release, &["ipc-recorder", "ipc-workload"])?;
+    if built().is_none() {
+        build::build(Profile::Release, &["ipc-recorder", "ipc-workload"])?;
+    }
     let is_quick = options.iter().any(|option| option == "--quick");
     let scale = if is_quick { QUICK } else { FULL };
     place::empty(&place::target("bench"))?;
+    load::prepare()?;
     let series = measure(&scale)?;
     let page = page::write(&scale, &series)?;
     print!("{page}");
@@ -103,7 +166,7 @@ fn measure(scale: &Scale) -> Result<Vec<Series>> {
     for round in 1..=scale.rounds {
         for series in &mut all {
             for _ in 0..series.load.repetitions() {
-                let sample = series.watch.run(&series.load, scale)?;
+                let sample = series.watch.run(series.load, scale)?;
                 eprintln!("round {round}: {:?} under {:?}: {sample:?}", series.load, series.watch);
                 series.lost += sample.lost;
                 series.samples.push((sample.lost == 0).then_some(sample));
@@ -113,46 +176,31 @@ fn measure(scale: &Scale) -> Result<Vec<Series>> {
     Ok(all)
 }
 
-impl Load {
-    /// How many calls it makes, all processes together.
-    fn calls(self, scale: &Scale) -> u64 {
-        match self {
-            Load::SemopBurst => BURST,
-            Load::Semop => scale.semops,
-            Load::Bystander => scale.bystanders,
-            Load::SemopTwice => 2 * scale.semops,
-        }
+impl Sample {
+    /// What the load itself measured.
+    fn new(run: Run, said: &str) -> Result<Sample> {
+        Ok(Sample { call_ns: run.call_ns(number(said, "elapsed_ns")?), ..Sample::default() })
     }
 
-    /// Runs per round: a short one is uncertain by itself.
-    fn repetitions(self) -> usize {
-        if self == Load::SemopBurst { 5 } else { 1 }
-    }
-
-    /// Whether it makes so many traced calls that what a trace costs at its start and end vanishes in what a call costs.
-    fn is_long(self) -> bool {
-        matches!(self, Load::Semop | Load::SemopTwice)
-    }
-
-    fn processes(self) -> u64 {
-        if self == Load::SemopTwice { 2 } else { 1 }
-    }
-
-    /// Program and arguments.
-    fn command(self, scale: &Scale) -> Vec<String> {
-        let count = (self.calls(scale) / self.processes()).to_string();
-        let processes = self.processes().to_string();
-        let arguments = match self {
-            Load::Bystander => vec!["bystander", "--count", &count],
-            _ => vec!["storm", "--processes", &processes, "--pin", "--count", &count],
-        };
-        let program = release("ipc-workload").display().to_string();
-        std::iter::once(program).chain(arguments.into_iter().map(str::to_owned)).collect()
+    /// The same and what its watcher made of it.
+    fn watched(run: Run, said: &str, record: &Record) -> Result<Sample> {
+        let per_call = |value: u64| (run.is_long() && record.seen > 0).then_some(value as f64 / record.seen as f64);
+        Ok(Sample {
+            lost: record.lost.max(run.traced_calls().saturating_sub(record.seen)),
+            bytes_per_call: per_call(record.bytes),
+            cpu_ns_per_call: per_call(record.cpu_ns),
+            ..Sample::new(run, said)?
+        })
     }
 }
 
-fn release(name: &str) -> PathBuf {
-    Profile::Release.folder().join(name)
+/// The folder with programs that somebody built.
+fn built() -> Option<OsString> {
+    std::env::var_os("IPC_BIN_DIR")
+}
+
+fn program(name: &str) -> PathBuf {
+    built().map_or_else(|| Profile::Release.folder(), PathBuf::from).join(name)
 }
 
 /// The number behind `"name":` in a JSON text. Enough for what our own programs write.

@@ -1,33 +1,49 @@
 //! The page with the figures.
 
+use super::load::Load;
 use super::watch::Watch;
-use super::{Load, Sample, Scale, Series, machine};
+use super::{Sample, Scale, Series, built, machine};
 use crate::Result;
 use crate::command::{command, output};
+
+/// The loads in the order of the page, and what it says of them.
+const SECTIONS: &[(Load, &str)] = &[
+    (Load::SemopBurst, "A traced call: 30,000 semop that never wait, in a burst that the rings hold"),
+    (Load::Semop, "A traced call: one process in a loop of semop for seconds, the watcher on the other processor"),
+    (
+        Load::PingPong,
+        "Traced calls that sleep and wake: two processes on one processor wait for each other in semop, every second \
+         call sleeps",
+    ),
+    (Load::SemopTwice, "Two processes in loops of semop at full speed, no processor left for the recorder"),
+    (Load::Bystander, "An untraced call: one process in a loop of getppid"),
+    (
+        Load::Pipe,
+        "Untraced wake-ups: `perf bench sched pipe` on one processor; a call is an operation, two writes and two reads",
+    ),
+];
 
 /// The whole page, in Markdown.
 pub fn write(scale: &Scale, all: &[Series]) -> Result<String> {
     let date = output(command("date").args(["--utc", "+%Y-%m-%d"]))?;
+    let built = if built().is_some() { "programs that were built before" } else { "a release" };
     let mut page = format!(
-        "# What recording costs\n\nWritten by `cargo xtask bench` on {}: {}.\n\n\
+        "# What recording costs\n\nWritten by `cargo xtask bench` on {}: {}; {built}.\n\n\
          {} rounds, every run of a round after the other; a figure is the median over the rounds, *added* the median \
          difference to the unwatched run of the same round (in brackets the smallest and the largest). A run in which \
-         anything was lost does not count. Whole system recorded, rings of 8 MiB per processor for both recorders. \
-         Compare ratios, not nanoseconds: they are another machine's.\n",
+         anything was lost does not count: every call of the load must be in what the watcher kept. Whole system \
+         recorded, except by strace, which can only follow what it starts; rings of 8 MiB per processor for all. A \
+         bpftrace line per call, perf trace and strace get one of 20 calls. The watcher's CPU time and bytes contain its \
+         start and end. Compare ratios, not nanoseconds: they are another machine's.\n",
         date.trim(),
         machine()?,
         scale.rounds
     );
-    for (load, title) in [
-        (Load::SemopBurst, "A traced call: 30,000 semop that never wait, in a burst that the rings hold"),
-        (Load::Semop, "A traced call: one process in a loop of semop for seconds, the watcher on the other processor"),
-        (Load::Bystander, "An untraced call: one process in a loop of getppid"),
-        (Load::SemopTwice, "Two processes in loops of semop at full speed, no processor left for the recorder"),
-    ] {
+    for (load, title) in SECTIONS {
         page += &format!("\n## {title}\n\n");
-        page += "| watched by | ns per call | added ns | added / empty pair | added / perf | bytes per call | \
-                 watcher's CPU ns per call | lost | runs that count |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
-        for series in all.iter().filter(|series| series.load == load) {
+        page += "| watched by | ns per call | added ns | added % | added / empty pair | added / perf | bytes per call | \
+                 watcher's CPU ns per call | lost | runs that count |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+        for series in all.iter().filter(|series| series.load == *load) {
             page += &row(series, all);
         }
     }
@@ -38,9 +54,15 @@ fn row(series: &Series, all: &[Series]) -> String {
     let added = added(series, all);
     let ratio = |watch| {
         let other = all.iter().find(|other| other.load == series.load && other.watch == watch)?;
-        let is_of_use = series.watch != Watch::Nothing && series.watch != watch;
-        is_of_use.then_some(median(&added)? / median(&self::added(other, all))?)
+        let of_other = median(&self::added(other, all))?;
+        // Where the other adds nothing that can be measured, a ratio to it says nothing.
+        let is_of_use = series.watch != Watch::Nothing && series.watch != watch && of_other > 0.0;
+        is_of_use.then_some(median(&added)? / of_other)
     };
+    let share = unwatched(series, all).filter(|_| series.watch != Watch::Nothing).and_then(|base| {
+        let base = base.samples.iter().flatten().map(|sample| sample.call_ns).collect::<Vec<_>>();
+        Some(100.0 * median(&added)? / median(&base)?)
+    });
     let of = |value: fn(&Sample) -> Option<f64>| {
         median(&series.samples.iter().flatten().filter_map(value).collect::<Vec<_>>())
     };
@@ -51,9 +73,10 @@ fn row(series: &Series, all: &[Series]) -> String {
         _ => "–".to_owned(),
     };
     format!(
-        "| {} | {} | {spread} | {} | {} | {} | {} | {} | {} of {} |\n",
+        "| {} | {} | {spread} | {} | {} | {} | {} | {} | {} | {} of {} |\n",
         series.watch.title(),
         text(of(|sample| Some(sample.call_ns)), 0),
+        text(share, 1),
         text(ratio(Watch::EmptyPair), 2),
         text(ratio(Watch::Perf), 2),
         text(of(|sample| sample.bytes_per_call), 1),
@@ -66,10 +89,14 @@ fn row(series: &Series, all: &[Series]) -> String {
 
 /// The difference to the unwatched run of the same round, nanoseconds per call, for each round that counts.
 fn added(series: &Series, all: &[Series]) -> Vec<f64> {
-    let unwatched = all.iter().find(|other| other.load == series.load && other.watch == Watch::Nothing);
-    let Some(unwatched) = unwatched else { return Vec::new() };
+    let Some(unwatched) = unwatched(series, all) else { return Vec::new() };
     let pairs = series.samples.iter().zip(&unwatched.samples);
     pairs.filter_map(|(sample, base)| Some(sample.as_ref()?.call_ns - base.as_ref()?.call_ns)).collect()
+}
+
+/// The runs of the same load that nothing watched.
+fn unwatched<'a>(series: &Series, all: &'a [Series]) -> Option<&'a Series> {
+    all.iter().find(|other| other.load == series.load && other.watch == Watch::Nothing)
 }
 
 fn median(values: &[f64]) -> Option<f64> {
@@ -85,15 +112,4 @@ fn median(values: &[f64]) -> Option<f64> {
 
 fn text(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
-}
-
-impl Watch {
-    fn title(self) -> &'static str {
-        match self {
-            Watch::Nothing => "nothing",
-            Watch::EmptyPair => "an empty pair of eBPF programs",
-            Watch::Recorder => "ipc-recorder",
-            Watch::Perf => "perf record of the two tracepoints",
-        }
-    }
 }

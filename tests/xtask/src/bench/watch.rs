@@ -1,6 +1,7 @@
 //! Running a load while something watches it.
 
-use super::{Load, Sample, Scale, number, release};
+use super::load::{Load, Run};
+use super::{Record, Sample, Scale, number, peers, program};
 use crate::command::{command, line, output};
 use crate::{Result, place};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -18,43 +19,74 @@ pub enum Watch {
     EmptyPair,
     /// `ipc-recorder record -a`.
     Recorder,
+    /// `ipc-recorder record -a --no-wakers`.
+    RecorderWithoutWakers,
     /// `perf record -a` of the tracepoints at entry and exit of semop and semtimedop.
     Perf,
+    /// The same and `sched_waking`: what somebody needs who wants to know wakers from perf.
+    PerfWithWaking,
+    /// bpftrace: a histogram of the durations of the two calls.
+    BpftraceHistogram,
+    /// bpftrace: a line at each exit of the two calls.
+    BpftracePrint,
+    /// `perf trace -a` of the two calls, into a file.
+    PerfTrace,
+    /// `strace -f -e trace=ipc`, into a file.
+    Strace,
 }
 
-/// The same ring size for both recorders, the largest that the design allows.
+/// The largest ring that the design allows; the peers get the same.
 const RING: &str = "8MiB";
-const PERF_RING: &str = "8M";
-const PERF_EVENTS: &str = "syscalls:sys_enter_semop,syscalls:sys_exit_semop,\
-                           syscalls:sys_enter_semtimedop,syscalls:sys_exit_semtimedop";
 
 impl Watch {
     /// Runs the load once.
-    pub fn run(self, load: &Load, scale: &Scale) -> Result<Sample> {
+    pub fn run(self, load: Load, scale: &Scale) -> Result<Sample> {
+        let run = load.run(scale, self.share());
         match self {
-            Watch::Nothing => sample(load, &output(&mut direct(load, scale))?),
-            Watch::EmptyPair => under_empty_pair(load, scale),
-            Watch::Recorder => under_recorder(load, scale),
-            Watch::Perf => under_perf(load, scale),
+            Watch::Nothing => Sample::new(run, &output(&mut direct(run))?),
+            Watch::EmptyPair => under_empty_pair(run),
+            Watch::Recorder => under_recorder(run, &[]),
+            Watch::RecorderWithoutWakers => under_recorder(run, &["--no-wakers"]),
+            Watch::Perf => peers::perf_record(run, false),
+            Watch::PerfWithWaking => peers::perf_record(run, true),
+            Watch::BpftraceHistogram => peers::bpftrace_histogram(run),
+            Watch::BpftracePrint => peers::bpftrace_print(run),
+            Watch::PerfTrace => peers::perf_trace(run),
+            Watch::Strace => peers::strace(run),
+        }
+    }
+
+    /// A watcher that takes tens of microseconds for a call gets one of this many.
+    fn share(self) -> u64 {
+        if matches!(self, Watch::BpftracePrint | Watch::PerfTrace | Watch::Strace) { 20 } else { 1 }
+    }
+
+    /// As the page calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Watch::Nothing => "nothing",
+            Watch::EmptyPair => "an empty pair of eBPF programs",
+            Watch::Recorder => "ipc-recorder",
+            Watch::RecorderWithoutWakers => "ipc-recorder --no-wakers",
+            Watch::Perf => "perf record of the two tracepoints",
+            Watch::PerfWithWaking => "perf record of the two and sched_waking",
+            Watch::BpftraceHistogram => "bpftrace, one histogram of durations",
+            Watch::BpftracePrint => "bpftrace, a line per call",
+            Watch::PerfTrace => "perf trace",
+            Watch::Strace => "strace -f -e trace=ipc",
         }
     }
 }
 
-fn direct(load: &Load, scale: &Scale) -> Command {
-    let words = load.command(scale);
+fn direct(run: Run) -> Command {
+    let words = run.command();
     let mut direct = command(&words[0]);
     direct.args(&words[1..]);
     direct
 }
 
-/// What the load itself measured. Its loops run side by side: `calls` counts all, `elapsed_ns` is the slowest.
-fn sample(load: &Load, report: &str) -> Result<Sample> {
-    let calls_of_one = number(report, "calls")? / load.processes();
-    Ok(Sample { call_ns: number(report, "elapsed_ns")? as f64 / calls_of_one as f64, ..Sample::default() })
-}
-
-fn under_empty_pair(load: &Load, scale: &Scale) -> Result<Sample> {
-    let mut pair = Command::new(release("ipc-recorder"));
+fn under_empty_pair(run: Run) -> Result<Sample> {
+    let mut pair = Command::new(program("ipc-recorder"));
     pair.args(["bench-empty-pair", "--duration", "300s"]).stderr(Stdio::piped()).stdin(Stdio::null());
     let mut pair = pair.spawn().map_err(|error| format!("cannot start ipc-recorder: {error}"))?;
     let stderr = pair.stderr.take().ok_or("ipc-recorder has no stderr")?;
@@ -63,7 +95,7 @@ fn under_empty_pair(load: &Load, scale: &Scale) -> Result<Sample> {
     let result = if said.trim() != "attached" {
         Err(format!("ipc-recorder bench-empty-pair: {}", said.trim()))
     } else {
-        output(&mut direct(load, scale)).and_then(|report| sample(load, &report))
+        output(&mut direct(run)).and_then(|report| Sample::new(run, &report))
     };
     stop(&mut pair)?;
     result
@@ -79,13 +111,23 @@ fn pid(child: &Child) -> Result<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| "no process id".to_owned())
 }
 
-fn under_recorder(load: &Load, scale: &Scale) -> Result<Sample> {
+fn under_recorder(run: Run, options: &[&str]) -> Result<Sample> {
     let trace = place::target("bench").join("trace");
     place::remove(&trace)?;
-    let mut recorder = Command::new(release("ipc-recorder"));
-    recorder.args(["record", "-a", "--ring-size", RING, "-o"]).arg(&trace).arg("--").args(load.command(scale));
-    recorder.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = recorder.spawn().map_err(|error| format!("cannot start ipc-recorder: {error}"))?;
+    let mut recorder = command(&program("ipc-recorder").to_string_lossy());
+    recorder.args(["record", "-a", "--ring-size", RING]).args(options);
+    recorder.arg("-o").arg(&trace).arg("--").args(run.command());
+    let (said, cpu_ns) = watched(&mut recorder)?;
+    let manifest = fs::read_to_string(trace.join("trace.json")).map_err(|error| format!("trace.json: {error}"))?;
+    let seen = number(&manifest, "calls")?;
+    let lost = number(&manifest, "lost_calls")? + number(&manifest, "lost_records")?;
+    Sample::watched(run, &said, &Record { cpu_ns, bytes: size(&trace)?, seen, lost })
+}
+
+/// Runs a watcher that runs the load, to its end: what both wrote to stdout, and the watcher's own processor time.
+pub fn watched(watcher: &mut Command) -> Result<(String, u64)> {
+    watcher.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = watcher.spawn().map_err(|error| format!("cannot start `{}`: {error}", line(watcher)))?;
     // Both outputs are short; nothing blocks before the end.
     waitid(WaitId::Pid(pid(&child)?), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
         .map_err(|error| error.to_string())?;
@@ -93,17 +135,9 @@ fn under_recorder(load: &Load, scale: &Scale) -> Result<Sample> {
     let done = child.wait_with_output().map_err(|error| error.to_string())?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        return Err(format!("`{}` failed: {}\n{said}", line(&recorder), done.status));
+        return Err(format!("`{}` failed: {}\n{said}", line(watcher), done.status));
     }
-    let mut sample = sample(load, &String::from_utf8_lossy(&done.stdout))?;
-    let manifest = fs::read_to_string(trace.join("trace.json")).map_err(|error| format!("trace.json: {error}"))?;
-    sample.lost = number(&manifest, "lost_calls")? + number(&manifest, "lost_records")?;
-    let recorded = number(&manifest, "calls")?;
-    if load.is_long() {
-        sample.bytes_per_call = Some(size(&trace)? as f64 / recorded as f64);
-        sample.cpu_ns_per_call = Some(cpu_ns as f64 / recorded as f64);
-    }
-    Ok(sample)
+    Ok((String::from_utf8_lossy(&done.stdout).into_owned(), cpu_ns))
 }
 
 /// The processor time of a process that has ended and is not yet reaped, all its threads, without its children.
@@ -115,35 +149,6 @@ fn own_cpu_ns(child: &Child) -> Result<u64> {
     let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
     let (Some(user), Some(system)) = (ticks(14), ticks(15)) else { return Err(format!("{path} has too few fields")) };
     Ok((user + system) * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
-}
-
-/// perf finds its events in tracefs, which is mounted where nobody else sees it.
-const WITH_TRACEFS: &str = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$@\"";
-
-fn under_perf(load: &Load, scale: &Scale) -> Result<Sample> {
-    let data = place::target("bench").join("perf.data");
-    let mut perf = command("unshare");
-    perf.args(["--mount", "sh", "-c", WITH_TRACEFS, "sh", "perf", "record", "-a", "-q", "-m", PERF_RING]);
-    perf.args(["-e", PERF_EVENTS, "-o"]).arg(&data).arg("--").args(load.command(scale));
-    let mut sample = sample(load, &output(&mut perf)?)?;
-    let statistics = output(command("perf").args(["report", "--stats", "-i"]).arg(&data))?;
-    let (mut samples, mut lost) = (0, 0);
-    for line in statistics.lines().filter(|line| line.contains(" events:")) {
-        let count = line.split_once(':').and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<u64>().ok());
-        let count = count.unwrap_or(0);
-        match line.split_whitespace().next() {
-            Some("SAMPLE") if samples == 0 => samples = count,
-            Some("LOST" | "LOST_SAMPLES") => lost += count,
-            _ => {}
-        }
-    }
-    sample.lost = lost;
-    // Two samples are one call.
-    if load.is_long() && samples > 0 {
-        let bytes = fs::metadata(&data).map_err(|error| format!("{}: {error}", data.display()))?.len();
-        sample.bytes_per_call = Some(bytes as f64 / (samples / 2) as f64);
-    }
-    fs::remove_file(&data).map(|()| sample).map_err(|error| format!("{}: {error}", data.display()))
 }
 
 /// All files below a folder, bytes.
