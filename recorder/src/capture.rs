@@ -10,6 +10,7 @@ use crate::writer::Progress;
 use crossbeam_channel::{Receiver, Sender};
 use ipc_schema::losses::{self, Source};
 use ipc_schema::wire::CpuCounters;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,56 @@ pub enum News {
     Snapshot(Box<Found>),
 }
 
+impl News {
+    /// When it was so: CLOCK_BOOTTIME nanoseconds.
+    fn time_ns(&self) -> u64 {
+        match self {
+            News::Scanned(thread) => thread.time_ns,
+            News::Snapshot(found) => found.time_ns(),
+        }
+    }
+}
+
+/// News on their way to the join, which takes them between the records of their time.
+struct Desk {
+    receiver: Receiver<News>,
+    waiting: VecDeque<News>,
+    /// Snapshots that the join has seen.
+    snapshots: Vec<history::Snapshot>,
+}
+
+impl Desk {
+    fn receive(&mut self) {
+        self.waiting.extend(self.receiver.try_iter());
+    }
+
+    /// Waits until those who bring news are gone.
+    fn receive_all(&mut self) {
+        self.waiting.extend(self.receiver.iter());
+    }
+
+    /// Tells the join what was found up to a time.
+    fn tell(&mut self, until_ns: u64, join: &mut Join) {
+        while self.waiting.front().is_some_and(|news| news.time_ns() <= until_ns) {
+            match self.waiting.pop_front() {
+                Some(News::Scanned(thread)) => join.scanned(*thread),
+                Some(News::Snapshot(found)) => self.snapshots.push(history::rows(*found, join)),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Takes a record, and before it what was found until then.
+fn take_in_order(bytes: &[u8], join: &mut Join, news: &mut Desk) {
+    if !news.waiting.is_empty()
+        && let Some(time) = bytes.first_chunk()
+    {
+        news.tell(u64::from_ne_bytes(*time), join); // every record begins with its time
+    }
+    join.take(bytes);
+}
+
 /// What a capture is told besides its rings.
 pub struct Settings {
     /// When it began, CLOCK_BOOTTIME nanoseconds.
@@ -92,9 +143,8 @@ pub struct Capture {
     last_read: Instant,
     last_read_ns: u64,
     start_ns: u64,
-    news: Receiver<News>,
+    news: Desk,
     failures: Option<Sender<u32>>,
-    snapshots: Vec<history::Snapshot>,
     /// Descendants were asked for and cannot be followed.
     cannot_follow: bool,
     totals: Totals,
@@ -118,9 +168,8 @@ impl Capture {
             last_read: Instant::now(),
             last_read_ns: start_ns,
             start_ns,
-            news,
+            news: Desk { receiver: news, waiting: VecDeque::new(), snapshots: vec![] },
             failures,
-            snapshots: vec![],
             cannot_follow: false,
             totals: Totals::default(),
         }
@@ -138,10 +187,11 @@ impl Capture {
         priority::raise();
         while !stop.load(Ordering::Acquire) {
             self.reader.wait(IDLE);
-            let join = &mut self.join;
-            self.reader.round(|bytes| join.take(bytes));
+            self.news.receive();
+            let (join, news) = (&mut self.join, &mut self.news);
+            let until_ns = self.reader.round(|bytes| take_in_order(bytes, join, news));
+            self.news.tell(until_ns, &mut self.join);
             self.note_losses();
-            self.take_news();
             let finished = self.join.finished();
             if !self.hand_on(finished, rows, progress) {
                 return self.totals;
@@ -151,12 +201,11 @@ impl Capture {
     }
 
     fn finish(mut self, rows: &Sender<Finished>, progress: &Progress) -> Totals {
-        let join = &mut self.join;
-        self.reader.finish(|bytes| join.take(bytes));
         self.failures = None; // nobody takes snapshots of failures any more
-        while let Ok(news) = self.news.recv() {
-            self.learn(news);
-        }
+        self.news.receive_all();
+        let (join, news) = (&mut self.join, &mut self.news);
+        self.reader.finish(|bytes| take_in_order(bytes, join, news));
+        self.news.tell(u64::MAX, &mut self.join);
         self.note_losses();
         self.note_last_losses();
         if self.cannot_follow {
@@ -171,22 +220,6 @@ impl Capture {
         self.totals
     }
 
-    fn take_news(&mut self) {
-        while let Ok(news) = self.news.try_recv() {
-            self.learn(news);
-        }
-    }
-
-    fn learn(&mut self, news: News) {
-        match news {
-            News::Scanned(thread) => self.join.scanned(*thread),
-            News::Snapshot(found) => {
-                let rows = history::rows(*found, &mut self.join);
-                self.snapshots.push(rows);
-            }
-        }
-    }
-
     fn dropped(&self) -> Dropped {
         let sum = |count: Count| self.last_counters.iter().map(count).sum::<u64>() as i64;
         Dropped {
@@ -199,7 +232,7 @@ impl Capture {
 
     /// Whether the writer still listens.
     fn hand_on(&mut self, mut finished: Finished, rows: &Sender<Finished>, progress: &Progress) -> bool {
-        finished.snapshots.append(&mut self.snapshots);
+        finished.snapshots.append(&mut self.news.snapshots);
         if let Some(failures) = &self.failures
             && let Some(call) = finished.calls.iter().rfind(|c| history::ran_out(c))
         {

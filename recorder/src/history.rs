@@ -94,6 +94,13 @@ pub struct Found {
     process: Option<(u32, Vec<Limit>)>,
 }
 
+impl Found {
+    /// When the visit began, CLOCK_BOOTTIME nanoseconds.
+    pub fn time_ns(&self) -> u64 {
+        self.snapshot.time_ns
+    }
+}
+
 /// Joins what was found to the lifetimes known so far.
 pub fn rows(found: Found, join: &mut Join) -> Snapshot {
     let Found { phase, snapshot, process } = found;

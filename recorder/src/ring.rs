@@ -128,14 +128,17 @@ impl Reader {
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout));
     }
 
-    /// Takes what the rings hold and hands `each` the records that are due, in the order of their times.
-    pub fn round(&mut self, each: impl FnMut(&[u8])) {
+    /// Takes what the rings hold and hands `each` the records that are due, in the order of their times. Returns until
+    /// when that is: what comes later is younger.
+    pub fn round(&mut self, each: impl FnMut(&[u8])) -> u64 {
         let now_ns = boot_ns();
         let (_, drained_to) = self.drain();
         self.has_more = drained_to != u64::MAX;
         let window = now_ns.saturating_sub(REORDER_WINDOW_NS).min(self.previous_round_ns);
         self.previous_round_ns = now_ns;
-        self.release(window.min(drained_to), each);
+        let until_ns = window.min(drained_to);
+        self.release(until_ns, each);
+        until_ns
     }
 
     /// Takes everything and hands it all to `each`: no more records are made.

@@ -17,6 +17,8 @@ use rustix::process::Pid;
 /// A thread that was there, and the call it is inside of.
 #[derive(Clone, Debug)]
 pub struct Scanned {
+    /// When it was looked at; CLOCK_BOOTTIME nanoseconds.
+    pub time_ns: u64,
     /// Thread id.
     pub tid: u32,
     /// Process id.
@@ -116,9 +118,11 @@ impl Process {
     }
 
     fn thread(&self, tid: u32, follow: &Follow, slots: Option<&Slots>) -> Option<Scanned> {
+        let time_ns = boot_ns();
         let status = Status::of_thread(self.pid, tid)?;
         let pending = [status.signals("SigPnd"), status.signals("ShdPnd")].into_iter().flatten().reduce(|a, b| a | b);
         Some(Scanned {
+            time_ns,
             tid,
             pid: self.pid,
             ns_pid: self.status.ns_pid(),

@@ -252,6 +252,10 @@ impl Tasks {
 
     /// A thread that was there before the trace.
     pub fn scanned(&mut self, thread: &Scanned) {
+        let is_ghost = self.ghosts.get(&thread.tid).is_some_and(|g| g.pid == thread.pid);
+        if is_ghost && !self.threads.contains_key(&thread.tid) {
+            return; // it ended while it was looked at
+        }
         let header = Header { tid: thread.tid, pid: thread.pid, ..Header::zeroed() };
         let process = self.roster.process(thread.pid);
         if process.uid.is_none() {
@@ -339,19 +343,27 @@ impl Tasks {
             self.roster.creators.insert(fork.child_tid, (process_id, thread_id));
             return;
         }
+        let start = Start::exactly(fork.child_start_ns);
         if fork.child_pid != header.pid {
-            self.end_process(fork.child_pid, None, None);
+            if self.roster.processes.get(&fork.child_pid).is_some_and(|p| p.start.differs(start)) {
+                self.end_process(fork.child_pid, None, None);
+            }
             let process = self.roster.process(fork.child_pid);
             process.parent_process_id = Some(process_id);
-            process.start = Start::exactly(fork.child_start_ns);
+            process.start = start;
             process.comm = Some(fork.comm);
         }
-        let start = Start::exactly(fork.child_start_ns);
-        let mut child = self.roster.new_thread(fork.child_tid, fork.child_pid, start, Some(thread_id));
-        child.identity.comm = fork.comm;
-        child.clone_flags = Some(fork.clone_flags);
-        child.signals.blocked = Some(fork.blocked);
-        self.put_thread(child);
+        let is_other = |t: &Thread| t.start.differs(start) || t.pid != fork.child_pid;
+        if self.threads.get(&fork.child_tid).is_none_or(is_other) {
+            let child = self.roster.new_thread(fork.child_tid, fork.child_pid, start, Some(thread_id));
+            self.put_thread(child);
+        }
+        if let Some(child) = self.threads.get_mut(&fork.child_tid) {
+            (child.start, child.parent_thread_id) = (start, Some(thread_id));
+            child.identity.comm = fork.comm;
+            child.clone_flags = Some(fork.clone_flags);
+            child.signals.blocked = Some(fork.blocked);
+        }
     }
 
     /// A process replaced its program; the thread that did it is the leader now.
