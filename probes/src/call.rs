@@ -2,7 +2,7 @@
 
 use crate::copy::{self, Arguments};
 use crate::follow::{admits, follows};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Helper, Kernel};
 use crate::maps::{SLOTS, gate};
 use crate::queue;
 use crate::ring::{Cpu, Label, Record};
@@ -87,6 +87,12 @@ pub fn enter<K: Kernel>(regs: *const u8, number: u64) -> i32 {
         enter_traced::<K>(regs, cell);
     }
     0
+}
+
+/// The wrapper of a system call, whose argument are the registers.
+#[inline(always)]
+pub fn enter_wrapper(regs: *const u8) -> i32 {
+    enter::<Helper>(regs, kernel::number::<Helper>(regs))
 }
 
 #[inline(always)]
@@ -195,9 +201,9 @@ fn fill_name<K: Kernel>(event: &Event, to: *mut Named, descriptor: i64, at_exit:
 
 /// A record's fixed part and its tail.
 #[repr(C)]
-struct With<F, T> {
-    fixed: F,
-    tail: T,
+pub struct With<F, T> {
+    pub fixed: F,
+    pub tail: T,
 }
 
 /// Writes one entry; `fill` fills in its tail. Whether there was room.
@@ -228,6 +234,12 @@ pub fn exit<K: Kernel>(regs: *const u8, ret: i64) -> i32 {
         exit_traced::<K>(regs, cell, ret);
     }
     0
+}
+
+/// The return of a wrapper.
+#[inline(always)]
+pub fn exit_wrapper(ret: i64) -> i32 {
+    exit::<Helper>(kernel::registers(), ret)
 }
 
 #[inline(always)]

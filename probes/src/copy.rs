@@ -19,11 +19,25 @@ pub fn argument(arguments: &Arguments, place: usize) -> u64 {
 /// How many `struct sembuf` a call has: `unsigned nsops`.
 #[inline(always)]
 pub fn sop_count(arguments: &Arguments, shape: Shape) -> u64 {
-    let mut count = argument(arguments, shape.count());
+    low_half(argument(arguments, shape.count()))
+}
+
+/// The low 32 bits.
+#[inline(always)]
+pub fn low_half(mut value: u64) -> u64 {
     // By hand: the compiler would go on with the register before the mask, whose bounds the verifier has not seen.
     // SAFETY: two shifts.
-    unsafe { asm!("{c} <<= 32", "{c} >>= 32", c = inout(reg) count) };
-    count
+    unsafe { asm!("{v} <<= 32", "{v} >>= 32", v = inout(reg) value) };
+    value
+}
+
+/// The length of a piece, masked by hand: the compiler would fold two comparisons of it into one of another register, and
+/// the verifier of 6.1 bounds only the register that is compared.
+#[inline(always)]
+fn masked(mut bytes: usize) -> usize {
+    // SAFETY: a length has 6 bits.
+    unsafe { asm!("{b} &= 63", b = inout(reg) bytes) };
+    bytes
 }
 
 /// Copies a piece of at most `ROOM` bytes; whether there was one and it could be read.
@@ -35,10 +49,10 @@ unsafe fn piece<const ROOM: usize>(to: *mut u8, address: u64, bytes: usize) -> b
     if address == 0 || bytes == 0 {
         return false;
     }
-    let mut bytes = bytes as u64;
-    // By hand: the compiler would make one test of two, by a register whose bounds an older verifier does not carry back.
-    // SAFETY: a comparison and a move; no shape has more bytes.
-    unsafe { asm!("if {b} <= {room} goto +1", "{b} = 0", b = inout(reg) bytes, room = const ROOM) };
+    let bytes = masked(bytes);
+    if bytes > ROOM {
+        return false;
+    }
     // SAFETY: the caller's promise; a fault is reported by the helper.
     unsafe { bpf_probe_read_user(to.cast(), bytes as u32, address as *const _) == 0 }
 }

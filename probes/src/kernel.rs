@@ -1,7 +1,9 @@
 //! Reading kernel memory: by plain loads where the verifier knows the types, else by helper.
 
 use crate::maps::OFFSETS;
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
 use core::mem::MaybeUninit;
 use ipc_schema::wire::Offsets;
 
@@ -77,6 +79,13 @@ const TS_COMPAT: u32 = 2;
 pub fn number<K: Kernel>(regs: *const u8) -> u64 {
     // SAFETY: `regs` is the first argument of the tracepoint.
     unsafe { K::read(regs, pt_regs::ORIG_AX) }
+}
+
+/// The registers that the current thread entered the kernel with (Linux 5.15).
+#[inline(always)]
+pub fn registers() -> *const u8 {
+    // SAFETY: the helpers take the current task and nothing.
+    (unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) }) as *const u8
 }
 
 /// Whether the current call came in by the 32-bit entry.

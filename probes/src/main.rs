@@ -10,6 +10,7 @@ mod call;
 mod copy;
 mod follow;
 mod kernel;
+mod kernel_copy;
 mod maps;
 mod queue;
 mod ring;
@@ -17,9 +18,12 @@ mod signal;
 mod task;
 mod waking;
 
-use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint, tracepoint};
-use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext, TracePointContext};
+use aya_ebpf::macros::{btf_tracepoint, kprobe, kretprobe, raw_tracepoint, tracepoint};
+use aya_ebpf::programs::{
+    BtfTracePointContext, ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext,
+};
 use kernel::{Direct, Helper};
+use kernel_copy::Operations;
 use signal::Generated;
 
 #[btf_tracepoint(function = "sys_enter")]
@@ -118,6 +122,29 @@ fn sched_process_exit_raw(ctx: RawTracePointContext) -> i32 {
 #[tracepoint(category = "task", name = "task_newtask")]
 fn task_newtask_tracepoint(ctx: TracePointContext) -> u32 {
     task::fork_by_record(&ctx)
+}
+
+// On every wrapper of a system call, `__x64_sys_*` and `__ia32_*`.
+#[kprobe]
+fn sys_enter_kprobe(ctx: ProbeContext) -> i32 {
+    ctx.arg(0).map_or(0, call::enter_wrapper)
+}
+
+// For comparison: sys_exit sees what this misses.
+#[kretprobe]
+fn sys_exit_kretprobe(ctx: RetProbeContext) -> i32 {
+    call::exit_wrapper(ctx.ret())
+}
+
+#[kprobe]
+fn do_semtimedop_kprobe(ctx: ProbeContext) -> i32 {
+    let (Some(sops), Some(count), Some(timeout)) = (ctx.arg(1), ctx.arg(2), ctx.arg(3)) else { return 0 };
+    kernel_copy::operations(&Operations { sops, count, timeout })
+}
+
+#[kprobe]
+fn sigprocmask_kprobe(ctx: ProbeContext) -> i32 {
+    ctx.arg(1).map_or(0, kernel_copy::set)
 }
 
 // What an empty pair costs: the floor that `cargo xtask bench` measures against.

@@ -1,10 +1,11 @@
 //! Loads the eBPF programs and attaches them by the plan.
 
 use crate::btf;
-use crate::plan::{self, HOOKS, Hook, Way};
+use crate::plan::{FUNCTION, HOOKS, Hook, SYSTEM_CALLS, WAKINGS, Way};
+use crate::wrappers::{self, Wrappers};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::links::FdLink;
-use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::{BtfTracePoint, KProbe, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint};
 use ipc_schema::manifest::{Attached, Missing};
@@ -30,6 +31,8 @@ const MOST_CPUS: u32 = 4096;
 pub struct Request {
     /// Only this way, or the lightest that works.
     pub way: Option<Way>,
+    /// How the ends of calls are seen, if otherwise.
+    pub exit: Option<Way>,
     /// Bytes of each CPU's ring: a power of two, at least a page.
     pub ring_bytes: u32,
     /// The entry points to trace.
@@ -155,6 +158,7 @@ enum Link {
     Tracepoint(
         #[expect(dead_code, reason = "dropping it detaches the program")] aya::programs::trace_point::TracePointLink,
     ),
+    Probe(#[expect(dead_code, reason = "dropping it detaches the program")] aya::programs::kprobe::KProbeLink),
 }
 
 #[repr(transparent)]
@@ -293,37 +297,27 @@ impl Probes {
         let slots = Slots(std::sync::Arc::new(take_array(&mut ebpf, "SLOTS")?));
         let missing = without_btf.into_iter().collect();
         let mut probes = Probes { ebpf, links: Links::default(), attached: vec![], missing, rings, counters, slots };
-        let btf = Btf::from_sys_fs().ok();
         probes.fill_set("COMMS", &request.comms)?;
         probes.fill_set("CGROUPS", &request.cgroups)?;
-        for hook in HOOKS {
-            if request.without_wakers && hook.name == plan::WAKINGS {
+        let means = Means { request, btf: Btf::from_sys_fs().ok(), offsets };
+        for hook in HOOKS.iter().filter(|hook| hook.serves(&request.entries)) {
+            if request.without_wakers && hook.name == WAKINGS {
                 let reason = "left out by --no-wakers".into();
                 let remedy = "record without --no-wakers; until then waits and wakers are NULL".into();
                 probes.missing.push(Missing { feature: hook.name.into(), reason, remedy });
                 continue;
             }
-            probes.attach_hook(hook, request.way, btf.as_ref(), &offsets)?;
+            probes.attach_hook(hook, &means)?;
         }
         Ok(probes)
     }
 
-    fn attach_hook(
-        &mut self,
-        hook: &'static Hook,
-        only: Option<Way>,
-        btf: Option<&Btf>,
-        offsets: &Offsets,
-    ) -> Result<(), Error> {
+    fn attach_hook(&mut self, hook: &'static Hook, means: &Means) -> Result<(), Error> {
         let mut reasons: Vec<String> = Vec::new();
-        for (way, program) in hook.programs {
-            // The tracepoint is the last resort of its hook, whatever way was asked for.
-            if only.is_some_and(|o| o != *way) && *way != Way::Tracepoint {
-                continue;
-            }
-            match self.attach_program(hook, *way, program, btf, offsets) {
-                Ok(link) => {
-                    self.links.0.push(link);
+        for (way, program) in hook.candidates(means.way_of(hook)) {
+            match self.attach_program(hook, way, program, means) {
+                Ok(links) => {
+                    self.links.0.extend(links);
                     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
                     self.attached.push(Attached { hook: hook.name.into(), way: way.name().into(), reason });
                     return Ok(());
@@ -331,15 +325,16 @@ impl Probes {
                 Err(reason) => reasons.push(format!("{}: {reason}", way.name())),
             }
         }
+        if reasons.is_empty() {
+            return Ok(()); // none of the ways that were asked for
+        }
         let reasons = reasons.join("; ");
         match hook.without {
             Some(without) => {
                 self.missing.push(Missing {
                     feature: hook.name.into(),
                     reason: reasons,
-                    remedy: format!(
-                        "without it {without}; a kernel with BTF, or tracefs mounted on /sys/kernel/tracing"
-                    ),
+                    remedy: format!("without it {without}; {}", remedy(hook)),
                 });
                 Ok(())
             }
@@ -347,24 +342,17 @@ impl Probes {
         }
     }
 
-    fn attach_program(
-        &mut self,
-        hook: &Hook,
-        way: Way,
-        name: &str,
-        btf: Option<&Btf>,
-        offsets: &Offsets,
-    ) -> Result<Link, String> {
+    fn attach_program(&mut self, hook: &Hook, way: Way, name: &str, means: &Means) -> Result<Vec<Link>, String> {
         let program = self.ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
-        let needs_btf = hook.needs_btf;
+        let (needs_btf, offsets) = (hook.needs_btf, &means.offsets);
         let text = |e: ProgramError| program_reason(&e);
         match way {
             Way::BtfTracepoint => {
-                let btf = btf.ok_or("the kernel has no BTF")?;
+                let btf = means.btf.as_ref().ok_or("the kernel has no BTF")?;
                 let program: &mut BtfTracePoint = program.try_into().map_err(text)?;
                 retry(|| program.load(hook.name, btf)).map_err(text)?;
                 let id = program.attach().map_err(text)?;
-                program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
+                program.take_link(id).map(|l| vec![Link::Fd(l.into())]).map_err(text)
             }
             Way::RawTracepoint if needs_btf && offsets.task_pid == 0 => {
                 Err("the task cannot be read without BTF".into())
@@ -373,14 +361,23 @@ impl Probes {
                 let program: &mut RawTracePoint = program.try_into().map_err(text)?;
                 retry(|| program.load()).map_err(text)?;
                 let id = program.attach(hook.name).map_err(text)?;
-                program.take_link(id).map(|l| Link::Fd(l.into())).map_err(text)
+                program.take_link(id).map(|l| vec![Link::Fd(l.into())]).map_err(text)
             }
             Way::Tracepoint if offsets.newtask_pid == 0 => Err("tracefs is not mounted".into()),
             Way::Tracepoint => {
                 let program: &mut TracePoint = program.try_into().map_err(text)?;
                 retry(|| program.load()).map_err(text)?;
                 let id = program.attach(hook.category, hook.name).map_err(text)?;
-                program.take_link(id).map(Link::Tracepoint).map_err(text)
+                program.take_link(id).map(|l| vec![Link::Tracepoint(l)]).map_err(text)
+            }
+            Way::Kprobe | Way::Kretprobe if !has_kprobes() => Err("the kernel has no kprobes".into()),
+            Way::Kprobe | Way::Kretprobe => {
+                let program: &mut KProbe = program.try_into().map_err(text)?;
+                retry(|| program.load()).map_err(text)?;
+                let (functions, mut missing) = means.functions(hook)?;
+                let links = attach_functions(program, &functions, &mut missing)?;
+                self.missing.append(&mut missing);
+                Ok(links)
             }
         }
     }
@@ -403,6 +400,59 @@ impl Probes {
     /// Whether a hook was attached.
     pub fn has(&self, hook: &str) -> bool {
         self.attached.iter().any(|a| a.hook == hook)
+    }
+}
+
+/// What there is to attach with.
+struct Means<'a> {
+    request: &'a Request,
+    btf: Option<Btf>,
+    offsets: Offsets,
+}
+
+impl Means<'_> {
+    /// The way that was asked for at a hook.
+    fn way_of(&self, hook: &Hook) -> Option<Way> {
+        let exit = self.request.exit.filter(|_| hook.name == "sys_exit");
+        exit.or(self.request.way)
+    }
+
+    /// The functions behind a hook, and which of them this kernel lacks.
+    fn functions(&self, hook: &Hook) -> Result<(Vec<String>, Vec<Missing>), String> {
+        if hook.category != SYSTEM_CALLS {
+            return Ok((vec![hook.name.into()], vec![]));
+        }
+        let wrappers = Wrappers::of_kernel().map_err(|e| format!("/proc/kallsyms: {e}"))?;
+        Ok(wrappers.of(&self.request.entries))
+    }
+}
+
+/// Whether the kernel was built with kprobes, and offers them as the loader attaches them.
+fn has_kprobes() -> bool {
+    std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists()
+}
+
+/// Attaches to each function; to none is an error, all others are `missing`.
+fn attach_functions(
+    program: &mut KProbe,
+    functions: &[String],
+    missing: &mut Vec<Missing>,
+) -> Result<Vec<Link>, String> {
+    let mut links = Vec::new();
+    for function in functions {
+        match program.attach(function, 0).and_then(|id| program.take_link(id)) {
+            Ok(link) => links.push(Link::Probe(link)),
+            Err(error) => missing.push(wrappers::unseen(function, &program_reason(&error))),
+        }
+    }
+    if links.is_empty() { Err(missing.pop().map_or("no function".into(), |m| m.reason)) } else { Ok(links) }
+}
+
+/// What would make a hook available.
+fn remedy(hook: &Hook) -> &'static str {
+    match hook.category {
+        FUNCTION => "a kernel with kprobes that has this function (Linux 5.16)",
+        _ => "a kernel with BTF, or tracefs mounted on /sys/kernel/tracing",
     }
 }
 

@@ -103,6 +103,11 @@ pub struct Record {
     #[arg(long, value_name = "WAY", value_parser = way)]
     pub attach: Option<Attach>,
 
+    /// How the ends of calls are seen, with --attach kprobe. kretprobe is for comparison only: it misses the ends of calls
+    /// that sleep at the same time, which then show as open or killed [default: sys-exit]
+    #[arg(long, value_name = "WAY", value_enum)]
+    pub exit: Option<Exit>,
+
     /// Memory of each CPU's ring, a power of two: 8MiB
     #[arg(long, default_value = "8MiB", value_parser = ring_size, value_name = "SIZE")]
     pub ring_size: u32,
@@ -133,12 +138,22 @@ pub enum Attach {
     Only(Way),
 }
 
+/// How the ends of calls are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Exit {
+    /// The tracepoint sys_exit
+    SysExit,
+    /// Kretprobes, for comparison
+    Kretprobe,
+}
+
 fn way(text: &str) -> Result<Attach, String> {
     match text {
         "auto" => Ok(Attach::Auto),
         "btf-tracepoint" => Ok(Attach::Only(Way::BtfTracepoint)),
         "raw-tracepoint" => Ok(Attach::Only(Way::RawTracepoint)),
-        _ => Err("the ways are auto, btf-tracepoint and raw-tracepoint".into()),
+        "kprobe" => Ok(Attach::Only(Way::Kprobe)),
+        _ => Err("the ways are auto, btf-tracepoint, raw-tracepoint and kprobe".into()),
     }
 }
 

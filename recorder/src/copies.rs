@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::decode::Tail;
 use ipc_schema::catalogue::{Abi, Meaning, Origin};
-use ipc_schema::shape::{Piece, Shape};
+use ipc_schema::shape::{B_BYTES, Piece, Shape};
 use ipc_schema::wire::{Queue, Sembuf, Small, valid};
 
 /// The pieces at entry and at exit, and what they lead to.
@@ -85,6 +85,49 @@ pub fn changed(call: &Call, entry_sops: &[Sembuf], exit: &Tail) -> Option<bool> 
     let b = if shape.has(Shape::INDIRECT) { None } else { piece_changed(call, shape.b(), Small::second) };
     let name = name_changed(call, exit);
     [a, b, name].into_iter().flatten().reduce(|x, y| x | y)
+}
+
+/// Puts the kernel's own copy of a set or a timeout in the place of that of user memory, where it differs; whether it
+/// does, `None` where there is nothing of the kind to compare.
+pub fn replace(call: &mut Call, own: &Small) -> Option<bool> {
+    if call.shape.has(Shape::SOPS) {
+        replace_timeout(call, own)
+    } else if call.entry.name == "rt_sigprocmask" {
+        replace_set(call, own)
+    } else {
+        None
+    }
+}
+
+fn replace_set(call: &mut Call, own: &Small) -> Option<bool> {
+    /// SIGKILL and SIGSTOP, which the kernel takes out of every set without a word.
+    const NEVER_BLOCKED: u64 = 1 << 8 | 1 << 18;
+    let own = unsigned(own.first()?, 0, 8)?;
+    let before = call.copies.as_deref_mut()?.before.as_mut()?;
+    let set = before.first().and_then(|a| unsigned(a, 0, 8));
+    if set.is_some_and(|set| set & !NEVER_BLOCKED == own) {
+        return Some(false);
+    }
+    before.a[..8].copy_from_slice(&own.to_le_bytes());
+    before.valid |= valid::A;
+    set.map(|_| true)
+}
+
+fn replace_timeout(call: &mut Call, own: &Small) -> Option<bool> {
+    let (bytes, abi) = (call.shape.b().bytes, call.abi);
+    let own = own.second()?;
+    // There are none where the copy at entry faulted.
+    let before = call.copies.get_or_insert_default().before.get_or_insert_with(bytemuck::Zeroable::zeroed);
+    let timeout = before.second().and_then(|b| timespec_ns(b, bytes, abi));
+    if timeout == timespec_ns(own, B_BYTES, Abi::X86_64) {
+        return Some(false);
+    }
+    // Two fields of half the length each.
+    for (to, from) in before.b[..bytes].chunks_exact_mut(bytes / 2).zip(own.chunks_exact(B_BYTES / 2)) {
+        to.copy_from_slice(&from[..bytes / 2]);
+    }
+    before.valid |= valid::B;
+    timeout.map(|_| true)
 }
 
 /// Picks a valid piece out of a tail.

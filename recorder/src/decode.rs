@@ -20,6 +20,8 @@ pub enum Record<'a> {
         /// What was copied.
         tail: Tail<'a>,
     },
+    /// What the kernel itself took of the user memory of the call that the thread is inside of.
+    KernelCopy(Tail<'a>),
     /// Who the thread is.
     Context(wire::Context),
     /// A thread was created.
@@ -63,6 +65,7 @@ pub fn record(bytes: &[u8]) -> Option<(Header, Record<'_>)> {
             let exit: wire::Exit = read(bytes)?;
             Record::Exit { ret: exit.ret, tail: read_tail(header.tail, bytes.get(size_of_val(&exit)..)?)? }
         }
+        kind::KERNEL_COPY => Record::KernelCopy(read_tail(header.tail, bytes.get(size_of_val(&header)..)?)?),
         kind::CONTEXT => Record::Context(read(bytes)?),
         kind::FORK => Record::Fork(read(bytes)?),
         kind::EXEC => Record::Exec(read(bytes)?),

@@ -17,17 +17,17 @@ pub fn run() -> Result<u8, Failure> {
             Some(missing) => format!("BTF          missing: {}\n             {}", missing.reason, missing.remedy),
         },
     ];
-    let ways = [Way::BtfTracepoint, Way::RawTracepoint];
-    let results: Vec<_> = ways.iter().map(|way| try_way(*way)).collect();
-    for (way, result) in ways.iter().zip(&results) {
+    let ways = [Way::BtfTracepoint, Way::RawTracepoint, Way::Kprobe];
+    let results: Vec<_> = ways.iter().map(|way| (*way, try_way(*way))).collect();
+    for (way, result) in &results {
         lines.push(match result {
             Ok(missing) if missing.is_empty() => format!("{:<14} available", way.name()),
             Ok(missing) => format!("{:<14} available, but {}", way.name(), missing.join("; ")),
             Err(error) => format!("{:<14} not available: {error}", way.name()),
         });
     }
-    let mut results = results.into_iter();
-    let chosen = ways.iter().find(|_| results.next().is_some_and(|r| r.is_ok()));
+    // Kprobes are taken only where they are asked for.
+    let chosen = results.iter().find(|(way, result)| result.is_ok() && *way != Way::Kprobe).map(|(way, _)| way);
     lines.push(match chosen {
         Some(way) => format!("record will use {}", way.name()),
         None => "record cannot work here: run as root, or with CAP_BPF and CAP_PERFMON, on Linux 5.8 or newer".into(),
@@ -42,7 +42,9 @@ pub fn run() -> Result<u8, Failure> {
 
 /// Attaches everything in one way for a moment; what is missing then.
 fn try_way(way: Way) -> Result<Vec<String>, attach::Error> {
-    let entries = attach::entries_of(OPERATIONS);
+    // The kernel takes long to let go of a kprobe: these stand for all, and have the kernel's own copies.
+    let operations = if way == Way::Kprobe { &["semtimedop", "sigprocmask"] } else { OPERATIONS };
+    let entries = attach::entries_of(operations);
     let request = Request { way: Some(way), ring_bytes: 65536, entries, filter: Filter::Pids, ..Request::default() };
     let mut probes = Probes::attach(&request)?;
     probes.links.detach();

@@ -131,6 +131,7 @@ impl Join {
         match record {
             Record::Enter { arguments, tail } => self.enter(&header, arguments, &tail),
             Record::Exit { ret, tail } => self.exit(&header, ret, &tail),
+            Record::KernelCopy(tail) => self.kernel_copy(&header, &tail),
             Record::Context(context) => self.tasks.context(&header, &context),
             Record::Fork(fork) => {
                 if fork.clone_flags & wire::CLONE_NEWIPC != 0 {
@@ -224,6 +225,14 @@ impl Join {
             self.end(returned(*call));
         }
         self.copy_faults += u64::from(has_fault);
+    }
+
+    /// The kernel's own copy decides: it takes the place of that of user memory.
+    fn kernel_copy(&mut self, header: &Header, tail: &Tail) {
+        let Some(call) = self.tasks.known(header.tid).and_then(|t| t.open.as_deref_mut()) else { return };
+        let in_memory = tail.small.and_then(|small| copies::replace(call, &small));
+        let in_sops = if call.shape.has(Shape::SOPS) { replace_sops(call, tail.sops) } else { None };
+        call.args_changed = either([call.args_changed, in_memory, in_sops]);
     }
 
     /// A call has ended, one way or another.
@@ -447,8 +456,7 @@ fn set_exit(call: &mut Call, ret: i64, tail: &Tail) -> bool {
             copies.queue = Some(queue);
         }
     }
-    let entry_sops: &[Sembuf] = if call.sops.is_empty() { call.first_sop.as_slice() } else { &call.sops };
-    call.args_changed = copies::changed(call, entry_sops, tail);
+    call.args_changed = either([call.args_changed, copies::changed(call, sops_of(call), tail)]);
     if let (Some(copies), Some(name)) = (call.copies.as_deref_mut(), tail.name)
         && copies.name.is_none()
     {
@@ -459,6 +467,27 @@ fn set_exit(call: &mut Call, ret: i64, tail: &Tail) -> bool {
     }
     let expects_sops = call.shape.has(Shape::SOPS) && call.sem_ops_total().is_some_and(|n| n > 0);
     expects_sops && call.first_sop.is_none() && !UNREAD.contains(&ret)
+}
+
+/// Puts the kernel's own operations in the place of those of the entry; whether they differ.
+fn replace_sops(call: &mut Call, own: &[u8]) -> Option<bool> {
+    if own.is_empty() {
+        return None;
+    }
+    let before = sops_of(call);
+    let differ = (!before.is_empty()).then(|| decode::sembufs(own).ne(before.iter().copied()));
+    set_sops(call, decode::sembufs(own));
+    differ
+}
+
+/// The operations of a call, as far as they were copied.
+fn sops_of(call: &Call) -> &[Sembuf] {
+    if call.sops.is_empty() { call.first_sop.as_slice() } else { &call.sops }
+}
+
+/// Whether one of these is known to have changed; `None` where nothing was compared.
+fn either<const N: usize>(changed: [Option<bool>; N]) -> Option<bool> {
+    changed.into_iter().flatten().reduce(|x, y| x | y)
 }
 
 /// The kernel begins a call again that was interrupted: the pieces are one call.
@@ -526,7 +555,7 @@ fn set_sops(call: &mut Call, mut sops: impl ExactSizeIterator<Item = Sembuf>) {
 mod tests {
     use super::*;
     use bytemuck::{Pod, Zeroable, bytes_of};
-    use ipc_schema::wire::{Context, Enter, Exit, TaskExit, kind};
+    use ipc_schema::wire::{Context, Enter, Exit, TaskExit, kind, tail};
 
     const PID: u32 = 5_000_000;
 
@@ -622,6 +651,63 @@ mod tests {
         assert_eq!(calls.len(), 2, "what ended before the trace is not in it");
         assert!(calls[0].began_before && calls[0].start_ns == 100);
         assert!(!calls[1].began_before && calls[1].start_ns == 160);
+    }
+
+    /// A semtimedop of one operation that adds this; a mask call with this set.
+    fn of_memory<T: Pod>(kind: u8, code: u8, fixed: &T, small: &Small) -> Vec<u8> {
+        let mut bytes = bytes_of(fixed).to_vec();
+        let header = Header { kind, code, time_ns: 10, pid: PID, tid: PID, tail: tail::SMALL, ..Header::zeroed() };
+        bytes[..size_of::<Header>()].copy_from_slice(bytes_of(&header));
+        bytes.extend_from_slice(bytes_of(small));
+        bytes
+    }
+
+    fn adding(add: i16) -> Small {
+        let mut small = Small { valid: valid::A | 1 << valid::SOPS_SHIFT, ..Small::zeroed() };
+        small.a[..6].copy_from_slice(bytes_of(&Sembuf { sem_num: 0, sem_op: add, sem_flg: 0 }));
+        small
+    }
+
+    fn masking(set: u64) -> Small {
+        let mut small = Small { valid: valid::A, ..Small::zeroed() };
+        small.a[..8].copy_from_slice(&set.to_le_bytes());
+        small
+    }
+
+    /// A call of the code with these copies: at entry, the kernel's own, at exit.
+    fn call_with(code: u8, [before, own, after]: [Small; 3]) -> Call {
+        let mut join = Join::new(0, 0, Hooks::default());
+        let args = [0, 0x1000, 1, 0, 0, 0];
+        join.take(&of_memory(kind::ENTER, code, &Enter { args, ..Enter::zeroed() }, &before));
+        join.take(&of_memory(kind::KERNEL_COPY, 0, &Header::zeroed(), &own));
+        join.take(&of_memory(kind::EXIT, code, &Exit::zeroed(), &after));
+        assert_eq!(join.malformed, 0);
+        join.finished().calls.remove(0)
+    }
+
+    #[test]
+    fn the_kernels_own_operations_decide() {
+        let semop = |adds: [i16; 3]| {
+            let call = call_with(2, adds.map(adding));
+            (call.first_sop.map(|s| s.sem_op), call.args_changed)
+        };
+        assert_eq!(semop([1, 1, 1]), (Some(1), Some(false)));
+        assert_eq!(semop([1, 2, 2]), (Some(2), Some(true)), "rewritten before the kernel read them");
+        assert_eq!(semop([1, 1, 2]), (Some(1), Some(true)), "rewritten after it");
+        assert_eq!(semop([1, 2, 1]), (Some(2), Some(true)), "and restored");
+    }
+
+    #[test]
+    fn the_kernels_own_set_decides_but_for_what_is_never_blocked() {
+        const RT_SIGPROCMASK: u8 = 22;
+        const SIGKILL: u64 = 1 << 8;
+        let mask = |sets: [u64; 3]| {
+            let call = call_with(RT_SIGPROCMASK, sets.map(masking));
+            (call.sig_set(), call.args_changed)
+        };
+        assert_eq!(mask([SIGKILL | 2, 2, SIGKILL | 2]), (Some(SIGKILL | 2), Some(false)));
+        assert_eq!(mask([2, 4, 2]), (Some(4), Some(true)));
+        assert_eq!(mask([2, 2, 4]), (Some(2), Some(true)));
     }
 
     #[test]

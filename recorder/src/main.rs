@@ -29,6 +29,7 @@ mod sink;
 mod snapshot;
 mod tasks;
 mod waits;
+mod wrappers;
 mod writer;
 
 use clap::Parser;

@@ -4,12 +4,12 @@ use crate::Failure;
 use crate::attach::{self, Filter, Probes, Request};
 use crate::batch::Frame;
 use crate::capture::{Capture, News, Settings, Totals};
-use crate::cli::{self, Attach, Record, SnapshotOptions};
+use crate::cli::{self, Attach, Exit, Record, SnapshotOptions};
 use crate::command;
 use crate::follow::{self, Follow};
 use crate::history::{self, Phase};
 use crate::join::{Hooks, Join};
-use crate::plan;
+use crate::plan::{self, Way};
 use crate::priority;
 use crate::ring::{Reader, boot_ns};
 use crate::scan;
@@ -47,6 +47,7 @@ enum Event {
 pub fn run(options: Record) -> Result<u8, Failure> {
     let with_signals = !options.command.is_empty() || !options.pids.is_empty();
     let operations = cli::operations(&options.syscalls, with_signals).map_err(Failure::usage)?;
+    check_exit(&options)?;
     check_pids(&options.pids)?;
     let cgroups = cgroup_ids(&options.cgroups)?;
     attach::begin_again_if_misdetected(); // before anything is made
@@ -72,6 +73,23 @@ pub fn run(options: Record) -> Result<u8, Failure> {
         let _ = std::fs::remove_dir(&directory);
     }
     prepared?.record(&options)
+}
+
+/// Kretprobes are a comparison of kprobes.
+fn check_exit(options: &Record) -> Result<(), Failure> {
+    match (options.exit, options.attach) {
+        (None, _) | (_, Some(Attach::Only(Way::Kprobe))) => Ok(()),
+        _ => Err(Failure::usage("--exit goes with --attach kprobe only")),
+    }
+}
+
+/// What the ends by kretprobes are worth.
+fn kretprobes_miss() -> Missing {
+    Missing {
+        feature: "ends of calls".into(),
+        reason: "kretprobes miss those of calls that sleep at the same time, and do not say how many".into(),
+        remedy: "record without --exit kretprobe, which is for comparison".into(),
+    }
 }
 
 /// A process that is not there would be recorded as silence.
@@ -136,6 +154,7 @@ fn prepare(
             Attach::Auto => None,
             Attach::Only(way) => Some(way),
         }),
+        exit: (options.exit == Some(Exit::Kretprobe)).then_some(Way::Kretprobe),
         ring_bytes: options.ring_size,
         entries: attach::entries_of(operations),
         filter: filter(options),
@@ -156,6 +175,7 @@ fn prepare(
     }
     session.attach = probes.attached.clone();
     session.missing = probes.missing.clone();
+    session.missing.extend(options.exit.filter(|exit| *exit == Exit::Kretprobe).map(|_| kretprobes_miss()));
     session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
     let mut follow = Follow {
         pids: options.pids.iter().copied().collect(),

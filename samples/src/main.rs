@@ -214,6 +214,12 @@ enum Scenario {
         #[arg(long, default_value_t = 20)]
         count: u64,
     },
+    /// Arguments that are rewritten before the kernel has read them; as root
+    Racer {
+        /// Calls of each kind
+        #[arg(long, default_value_t = 20)]
+        count: u64,
+    },
     /// Three processes in a deadlock until SIGTERM, SIGINT or the time is over
     Deadlock {
         /// How long at most
@@ -292,6 +298,7 @@ fn run(cli: Cli) -> Result<()> {
         Scenario::Senders { count } => scenarios::senders::run(&mut context, count),
         Scenario::Holds { count, hold } => scenarios::holds::run(&mut context, count, hold),
         Scenario::Rewriter { count } => scenarios::rewriter::run(&mut context, count),
+        Scenario::Racer { count } => scenarios::racer::run(&mut context, count),
         Scenario::Deadlock { hold } => scenarios::deadlock::run(&mut context, hold),
         Scenario::Masks { count } => scenarios::masks::run(&mut context, count),
         Scenario::Restarts => scenarios::restarts::run(&mut context),

@@ -28,6 +28,9 @@ pub mod kind {
     pub const SIGNAL_DELIVER: u8 = 9;
     /// [`super::Namespace`]: a process made an IPC namespace for itself.
     pub const NAMESPACE: u8 = 10;
+    /// [`super::Header`] and a tail: what the kernel itself took of the user memory of the call that the thread is inside
+    /// of. `a` holds operations or a signal set, `b` the `struct timespec64` of the timeout.
+    pub const KERNEL_COPY: u8 = 11;
 }
 
 /// What follows the fixed part of a call's record: [`Header::tail`]. Each tail begins with the one before it, except

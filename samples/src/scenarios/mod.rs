@@ -15,6 +15,7 @@ pub(crate) mod killed;
 pub(crate) mod masks;
 pub(crate) mod open;
 pub(crate) mod ping_pong;
+pub(crate) mod racer;
 pub(crate) mod recurring;
 pub(crate) mod restarts;
 pub(crate) mod rewriter;

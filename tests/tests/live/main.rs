@@ -7,6 +7,7 @@ mod counting;
 mod endings;
 mod filters;
 mod foreign;
+mod kprobes;
 mod modes;
 mod namespaces;
 mod oracles;

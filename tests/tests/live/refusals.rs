@@ -54,6 +54,17 @@ fn a_system_call_that_nobody_knows() {
 }
 
 #[test]
+fn kretprobes_without_kprobes() {
+    let Some(_live) = Live::ready() else { return };
+    let recording = Recording::new();
+    let mut command = recording.command(&["--exit", "kretprobe"]);
+    command.args(["--", "true"]);
+    let ended = run(command, recording.folder(), "record").with_code(2);
+    check_line(&ended, &["--exit", "--attach kprobe"]);
+    assert!(!recording.trace_path().exists(), "no directory is left");
+}
+
+#[test]
 fn a_process_that_does_not_exist() {
     let Some(_live) = Live::ready() else { return };
     let recording = Recording::new();

@@ -32,8 +32,8 @@ pub const BEGIN: &str = "ipctrace-vm: the tests begin";
 /// Printed only when every test passed: a panic, a hang or a failure never prints it.
 pub const PASSED: &str = "ipctrace-vm: the tests passed";
 
-/// Only the tests that count: they need no second program to compare with.
-const TESTS: &[&str] = &["counting::", "--test-threads=1"];
+/// Only the tests that count, and those of kprobes: they need no second program to compare with.
+const TESTS: &[&str] = &["counting::", "kprobes::", "--test-threads=1"];
 /// Emulation is ten to twenty times slower than the processor.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 /// How much of the console is shown when something went wrong.
