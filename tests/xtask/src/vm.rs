@@ -33,7 +33,7 @@ pub const BEGIN: &str = "ipctrace-vm: the tests begin";
 pub const PASSED: &str = "ipctrace-vm: the tests passed";
 
 /// Only the tests that count, and those of kprobes: they need no second program to compare with.
-const TESTS: &[&str] = &["counting::", "kprobes::", "--test-threads=1"];
+const TESTS: &[&str] = &["counting::", "battery::", "kprobes::", "--test-threads=1"];
 /// Emulation is ten to twenty times slower than the processor.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 /// How much of the console is shown when something went wrong.
