@@ -112,7 +112,9 @@ pub fn parse_syscall(text: &str) -> Result<Vec<&'static str>, String> {
         let (_, family) = found.ok_or_else(|| format!("no family {text}; there are {names}"))?;
         return Ok(operations_of(*family));
     }
-    match OPERATIONS.iter().find(|name| **name == text) {
+    // Functions of the C library are in the catalogue, and no operations.
+    let libc = CATALOGUE.iter().filter(|e| e.family == Family::Libc).map(|e| e.operation);
+    match OPERATIONS.iter().copied().chain(libc).find(|name| *name == text) {
         Some(name) => Ok(vec![name]),
         None => Err(format!("no operation {text:?}; there are {}", OPERATIONS.join(" "))),
     }

@@ -6,7 +6,9 @@ use crate::kernel::{self, Helper, Kernel};
 use crate::maps::{SLOTS, gate};
 use crate::queue;
 use crate::ring::{Cpu, Label, Record};
+use crate::stack;
 use crate::task;
+use core::ffi::c_void;
 use ipc_schema::shape::{self, Shape};
 use ipc_schema::wire::{
     CLONE_NEWIPC, Enter, Exit, GATE_SIZE, Named, Queue, SOPS_ROOM, Small, Sops, flag, gate as cell, kind, slot, tail,
@@ -77,22 +79,22 @@ fn shape_at(index: usize) -> Shape {
 
 /// sys_enter.
 #[inline(always)]
-pub fn enter<K: Kernel>(regs: *const u8, number: u64) -> i32 {
+pub fn enter<K: Kernel>(ctx: *mut c_void, regs: *const u8, number: u64) -> i32 {
     if number >= GATE_SIZE as u64 {
         count_x32(number);
         return 0;
     }
     let cell = gate(number);
     if cell != 0 {
-        enter_traced::<K>(regs, cell);
+        enter_traced::<K>(ctx, regs, cell);
     }
     0
 }
 
 /// The wrapper of a system call, whose argument are the registers.
 #[inline(always)]
-pub fn enter_wrapper(regs: *const u8) -> i32 {
-    enter::<Helper>(regs, kernel::number::<Helper>(regs))
+pub fn enter_wrapper(ctx: *mut c_void, regs: *const u8) -> i32 {
+    enter::<Helper>(ctx, regs, kernel::number::<Helper>(regs))
 }
 
 #[inline(always)]
@@ -116,7 +118,7 @@ fn entry_of(cell: u32, compat: bool) -> u32 {
 }
 
 #[inline(always)]
-fn enter_traced<K: Kernel>(regs: *const u8, cell: u32) {
+fn enter_traced<K: Kernel>(ctx: *mut c_void, regs: *const u8, cell: u32) {
     let task = K::task();
     let compat = kernel::is_compat::<K>(task);
     let code = (entry_of(cell, compat) & cell::CODE) as u8;
@@ -124,17 +126,11 @@ fn enter_traced<K: Kernel>(regs: *const u8, cell: u32) {
         return;
     }
     let Some(cpu) = Cpu::current() else { return };
-    let Some(slot) = SLOTS.get_ptr_mut(cpu.tid) else {
-        if admits(cpu) {
-            // SAFETY: `c` is this CPU's counters.
-            cpu.count(|c| unsafe { &raw mut (*c).no_slot });
-        }
-        return;
-    };
+    let Some(slot) = slot_of(cpu) else { return };
     let state = if admits(cpu) {
         task::context_if_changed::<K>(cpu, task, slot);
         let event = Event::new::<K>(cpu, task, regs, code, compat);
-        write_enter::<K>(&event, 0)
+        write_enter::<K>(&event, ctx, 0)
     } else {
         slot::DROPPED
     };
@@ -142,21 +138,54 @@ fn enter_traced<K: Kernel>(regs: *const u8, cell: u32) {
     unsafe { *slot = (*slot & !slot::OF_CALL) | state };
 }
 
+/// The slot of the current thread; without one, its call is counted as lost.
+#[inline(always)]
+fn slot_of(cpu: Cpu) -> Option<*mut u64> {
+    let slot = SLOTS.get_ptr_mut(cpu.tid);
+    if slot.is_none() && admits(cpu) {
+        // SAFETY: `c` is this CPU's counters.
+        cpu.count(|c| unsafe { &raw mut (*c).no_slot });
+    }
+    slot
+}
+
+/// A function of the C library is called: one record tells it all.
+#[inline(always)]
+pub fn library(ctx: *mut c_void, code: u8) -> u32 {
+    let Some(cpu) = Cpu::current() else { return 0 };
+    let Some(slot) = slot_of(cpu) else { return 0 };
+    if !admits(cpu) {
+        return 0;
+    }
+    let task = Helper::task();
+    task::context_if_changed::<Helper>(cpu, task, slot);
+    let event = Event::new::<Helper>(cpu, task, ctx.cast(), code, false); // the context is the registers
+    let flags = stack::write(cpu, ctx);
+    // A full ring has counted the call.
+    let _ = if event.shape.is_empty() {
+        begin::<()>(&event, kind::LIBRARY, tail::NONE, flags, |_| {})
+    } else {
+        begin::<Small>(&event, kind::LIBRARY, tail::SMALL, flags, |to| fill_small::<Helper>(&event, to, false))
+    };
+    0
+}
+
 /// Writes the beginning of a call; returns the slot's bits for it.
 #[inline(always)]
-fn write_enter<K: Kernel>(event: &Event, flags: u8) -> u64 {
+fn write_enter<K: Kernel>(event: &Event, ctx: *mut c_void, flags: u8) -> u64 {
     let shape = event.shape;
+    let flags = flags | stack::write(event.cpu, ctx);
     let written = if shape.is_empty() {
-        begin::<()>(event, tail::NONE, flags, |_| {})
+        begin::<()>(event, kind::ENTER, tail::NONE, flags, |_| {})
     } else if event.has_many_sops() {
         enter_sops(event, flags)
     } else if shape.has(Shape::NAME) {
-        begin::<Named>(event, tail::NAMED, flags, |to| fill_name::<K>(event, to, -1, false))
+        begin::<Named>(event, kind::ENTER, tail::NAMED, flags, |to| fill_name::<K>(event, to, -1, false))
     } else if shape.has(Shape::QUEUE) {
         let descriptor = event.arguments[0] as i64;
-        begin::<Queue>(event, tail::QUEUE, flags, |to| fill_queue::<K>(event, to, descriptor, false))
+        begin::<Queue>(event, kind::ENTER, tail::QUEUE, flags, |to| fill_queue::<K>(event, to, descriptor, false))
     } else {
-        begin::<Small>(event, tail::SMALL, flags, |to| fill_small::<K>(event, to, false))
+        begin::<Small>(event, kind::ENTER, tail::SMALL, flags, |to| fill_small::<K>(event, to, false))
     };
     if written { slot::IN_CALL } else { slot::ENTRY_LOST }
 }
@@ -165,11 +194,11 @@ fn write_enter<K: Kernel>(event: &Event, flags: u8) -> u64 {
 fn enter_sops(event: &Event, flags: u8) -> bool {
     // SAFETY (both): `to` is a record's tail.
     if event.fits_64_sops() {
-        begin::<Sops<{ SOPS_ROOM[1] }>>(event, tail::SOPS, flags, |to| unsafe {
+        begin::<Sops<{ SOPS_ROOM[1] }>>(event, kind::ENTER, tail::SOPS, flags, |to| unsafe {
             copy::sops(to, &event.arguments, event.shape)
         })
     } else {
-        begin::<Sops<{ SOPS_ROOM[2] }>>(event, tail::SOPS, flags, |to| unsafe {
+        begin::<Sops<{ SOPS_ROOM[2] }>>(event, kind::ENTER, tail::SOPS, flags, |to| unsafe {
             copy::sops(to, &event.arguments, event.shape)
         })
     }
@@ -202,14 +231,16 @@ fn fill_name<K: Kernel>(event: &Event, to: *mut Named, descriptor: i64, at_exit:
 /// A record's fixed part and its tail.
 #[repr(C)]
 pub struct With<F, T> {
+    /// The fixed part.
     pub fixed: F,
+    /// The tail.
     pub tail: T,
 }
 
 /// Writes one entry; `fill` fills in its tail. Whether there was room.
 #[inline(always)]
-fn begin<T: 'static>(event: &Event, tail: u8, flags: u8, fill: impl FnOnce(*mut T)) -> bool {
-    let Some(mut record) = event.cpu.reserve::<With<Enter, T>>(event.label(kind::ENTER, tail)) else { return false };
+fn begin<T: 'static>(event: &Event, kind: u8, tail: u8, flags: u8, fill: impl FnOnce(*mut T)) -> bool {
+    let Some(mut record) = event.cpu.reserve::<With<Enter, T>>(event.label(kind, tail)) else { return false };
     let pointer = record.pointer();
     // SAFETY: the record is an Enter with this tail; six of eight arguments are its.
     unsafe {
@@ -224,26 +255,26 @@ fn begin<T: 'static>(event: &Event, tail: u8, flags: u8, fill: impl FnOnce(*mut 
 
 /// sys_exit.
 #[inline(always)]
-pub fn exit<K: Kernel>(regs: *const u8, ret: i64) -> i32 {
+pub fn exit<K: Kernel>(ctx: *mut c_void, regs: *const u8, ret: i64) -> i32 {
     let number = kernel::number::<K>(regs);
     if number >= GATE_SIZE as u64 {
         return 0;
     }
     let cell = gate(number);
     if cell != 0 {
-        exit_traced::<K>(regs, cell, ret);
+        exit_traced::<K>(ctx, regs, cell, ret);
     }
     0
 }
 
 /// The return of a wrapper.
 #[inline(always)]
-pub fn exit_wrapper(ret: i64) -> i32 {
-    exit::<Helper>(kernel::registers(), ret)
+pub fn exit_wrapper(ctx: *mut c_void, ret: i64) -> i32 {
+    exit::<Helper>(ctx, kernel::registers(), ret)
 }
 
 #[inline(always)]
-fn exit_traced<K: Kernel>(regs: *const u8, cell: u32, ret: i64) {
+fn exit_traced<K: Kernel>(ctx: *mut c_void, regs: *const u8, cell: u32, ret: i64) {
     let task = K::task();
     let compat = kernel::is_compat::<K>(task);
     let code = (entry_of(cell, compat) & cell::CODE) as u8;
@@ -266,7 +297,7 @@ fn exit_traced<K: Kernel>(regs: *const u8, cell: u32, ret: i64) {
         return;
     }
     let event = Event::new::<K>(cpu, task, regs, code, compat);
-    if state & slot::IN_CALL == 0 && !begun_untraced::<K>(&event, slot) {
+    if state & slot::IN_CALL == 0 && !begun_untraced::<K>(&event, ctx, slot) {
         return;
     }
     let restarting = if RESTARTS.contains(&ret) { slot::RESTARTING } else { 0 };
@@ -290,12 +321,12 @@ fn unshared<K: Kernel>(cpu: Cpu, task: *const u8, regs: *const u8, compat: bool)
 
 /// An end without a beginning: the call began before the probes, or seccomp denied it. Its beginning is made up for.
 #[inline(always)]
-fn begun_untraced<K: Kernel>(event: &Event, slot: *mut u64) -> bool {
+fn begun_untraced<K: Kernel>(event: &Event, ctx: *mut c_void, slot: *mut u64) -> bool {
     if !admits(event.cpu) {
         return false;
     }
     task::context_if_changed::<K>(event.cpu, event.task, slot);
-    write_enter::<K>(event, flag::LATE) == slot::IN_CALL
+    write_enter::<K>(event, ctx, flag::LATE) == slot::IN_CALL
 }
 
 #[inline(always)]

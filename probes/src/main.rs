@@ -15,10 +15,13 @@ mod maps;
 mod queue;
 mod ring;
 mod signal;
+mod stack;
 mod task;
 mod waking;
 
-use aya_ebpf::macros::{btf_tracepoint, kprobe, kretprobe, raw_tracepoint, tracepoint};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
+use aya_ebpf::macros::{btf_tracepoint, kprobe, kretprobe, raw_tracepoint, tracepoint, uprobe};
 use aya_ebpf::programs::{
     BtfTracePointContext, ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext,
 };
@@ -28,12 +31,12 @@ use signal::Generated;
 
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter_btf(ctx: BtfTracePointContext) -> i32 {
-    call::enter::<Direct>(ctx.arg(0), ctx.arg(1))
+    call::enter::<Direct>(ctx.as_ptr(), ctx.arg(0), ctx.arg(1))
 }
 
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit_btf(ctx: BtfTracePointContext) -> i32 {
-    call::exit::<Direct>(ctx.arg(0), ctx.arg(1))
+    call::exit::<Direct>(ctx.as_ptr(), ctx.arg(0), ctx.arg(1))
 }
 
 #[btf_tracepoint(function = "task_newtask")]
@@ -74,12 +77,12 @@ fn sched_process_exit_btf(ctx: BtfTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter_raw(ctx: RawTracePointContext) -> i32 {
-    call::enter::<Helper>(ctx.arg(0), ctx.arg(1))
+    call::enter::<Helper>(ctx.as_ptr(), ctx.arg(0), ctx.arg(1))
 }
 
 #[raw_tracepoint(tracepoint = "sys_exit")]
 fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
-    call::exit::<Helper>(ctx.arg(0), ctx.arg(1))
+    call::exit::<Helper>(ctx.as_ptr(), ctx.arg(0), ctx.arg(1))
 }
 
 #[raw_tracepoint(tracepoint = "task_newtask")]
@@ -127,13 +130,13 @@ fn task_newtask_tracepoint(ctx: TracePointContext) -> u32 {
 // On every wrapper of a system call, `__x64_sys_*` and `__ia32_*`.
 #[kprobe]
 fn sys_enter_kprobe(ctx: ProbeContext) -> i32 {
-    ctx.arg(0).map_or(0, call::enter_wrapper)
+    ctx.arg(0).map_or(0, |regs| call::enter_wrapper(ctx.as_ptr(), regs))
 }
 
 // For comparison: sys_exit sees what this misses.
 #[kretprobe]
 fn sys_exit_kretprobe(ctx: RetProbeContext) -> i32 {
-    call::exit_wrapper(ctx.ret())
+    call::exit_wrapper(ctx.as_ptr(), ctx.ret())
 }
 
 #[kprobe]
@@ -145,6 +148,13 @@ fn do_semtimedop_kprobe(ctx: ProbeContext) -> i32 {
 #[kprobe]
 fn sigprocmask_kprobe(ctx: ProbeContext) -> i32 {
     ctx.arg(1).map_or(0, kernel_copy::set)
+}
+
+// At the first instruction of a library function; the cookie is its code in the catalogue.
+#[uprobe]
+fn library(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context is this program's own.
+    call::library(ctx.as_ptr(), unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } as u8)
 }
 
 // What an empty pair costs: the floor that `cargo xtask bench` measures against.

@@ -1,13 +1,15 @@
 //! Loads the eBPF programs and attaches them by the plan.
 
 use crate::btf;
-use crate::plan::{FUNCTION, HOOKS, Hook, SYSTEM_CALLS, WAKINGS, Way};
+use crate::libraries::Library;
+use crate::plan::{FUNCTION, HOOKS, Hook, LIBRARY_PROGRAM, SYSTEM_CALLS, WAKINGS, Way};
 use crate::wrappers::{self, Wrappers};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::links::FdLink;
-use aya::programs::{BtfTracePoint, KProbe, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use aya::programs::{BtfTracePoint, KProbe, ProgramError, RawTracePoint, TracePoint, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader};
-use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint};
+use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Family};
 use ipc_schema::manifest::{Attached, Missing};
 use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, filter, gate, option};
 use std::io;
@@ -49,6 +51,8 @@ pub struct Request {
     pub snapshot_helper: u32,
     /// Whether wakings are left out.
     pub without_wakers: bool,
+    /// Whether user stacks are recorded.
+    pub stacks: bool,
 }
 
 impl Request {
@@ -58,6 +62,7 @@ impl Request {
         bit(!self.comms.is_empty(), option::COMM)
             | bit(!self.cgroups.is_empty(), option::CGROUP)
             | bit(self.signals, option::SIGNALS)
+            | bit(self.stacks, option::STACKS)
     }
 }
 
@@ -159,6 +164,7 @@ enum Link {
         #[expect(dead_code, reason = "dropping it detaches the program")] aya::programs::trace_point::TracePointLink,
     ),
     Probe(#[expect(dead_code, reason = "dropping it detaches the program")] aya::programs::kprobe::KProbeLink),
+    Uprobe(#[expect(dead_code, reason = "dropping it detaches the program")] UProbeLink),
 }
 
 #[repr(transparent)]
@@ -380,6 +386,51 @@ impl Probes {
                 Ok(links)
             }
         }
+    }
+
+    /// Attaches to the library functions of the catalogue in these files; what could not be attached is missing.
+    pub fn attach_libraries(&mut self, libraries: &[Library]) {
+        let mut reasons = Vec::new();
+        if libraries.is_empty() {
+            reasons.push("no C library was found".to_owned());
+        }
+        for library in libraries {
+            let mut attached = 0;
+            for entry in CATALOGUE.iter().filter(|e| e.family == Family::Libc) {
+                match self.attach_function(entry, library) {
+                    Ok(link) => {
+                        self.links.0.push(Link::Uprobe(link));
+                        attached += 1;
+                    }
+                    Err(reason) => reasons.push(format!("{} of {}: {reason}", entry.name, library.path)),
+                }
+            }
+            if attached > 0 {
+                let hook = format!("{attached} functions of {}", library.path);
+                self.attached.push(Attached { hook, way: "uprobe".into(), reason: None });
+            }
+        }
+        if !reasons.is_empty() {
+            self.missing.push(Missing {
+                feature: "library calls".into(),
+                reason: reasons.join("; "),
+                remedy: "--libc sigset=PATH of a library or static program with symbols; Linux 5.15 or newer".into(),
+            });
+        }
+    }
+
+    fn attach_function(&mut self, entry: &EntryPoint, library: &Library) -> Result<UProbeLink, String> {
+        let text = |e: ProgramError| program_reason(&e);
+        let name = LIBRARY_PROGRAM;
+        let program = self.ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
+        let program: &mut UProbe = program.try_into().map_err(text)?;
+        if program.fd().is_err() {
+            retry(|| program.load()).map_err(text)?;
+        }
+        let location = UProbeAttachLocation::Symbol(entry.name);
+        let point = UProbeAttachPoint { location, cookie: Some(entry.code.into()) };
+        let id = program.attach(point, &library.openable, UProbeScope::AllProcesses).map_err(text)?;
+        program.take_link(id).map_err(text)
     }
 
     /// Adds a process to those that are traced.
@@ -625,6 +676,7 @@ mod tests {
         for (way, program) in HOOKS.iter().flat_map(|h| h.programs) {
             assert!(object.programs.contains_key(*program), "{program} ({}) is not in the object", way.name());
         }
+        assert!(object.programs.contains_key(LIBRARY_PROGRAM));
     }
 
     #[test]

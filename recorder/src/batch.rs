@@ -8,6 +8,7 @@ use crate::history::{LimitRow, ObjectRow, QueuedRow};
 use crate::join::Loss;
 use crate::objects::Lifetime;
 use crate::signals::SignalRow;
+use crate::stacks::StackRow;
 use crate::tasks::{Execution, Process, Thread};
 use crate::waits::Waker;
 use arrow::array::{
@@ -251,6 +252,7 @@ fn call_waits(column: &str, rows: &[Call]) -> Option<ArrayRef> {
         "waker_call_id" => int64(rows, |c| waker(c)?.call_id),
         "waker_comm" => comm(rows, |c| Some(waker(c)?.comm)),
         "waker_syscall" => name(rows, |c| waker(c)?.operation),
+        "stack_id" => int64(rows, |c| c.stack_id),
         "args_changed" => boolean(rows, |c| c.args_changed),
         _ => None,
     }
@@ -436,6 +438,20 @@ pub fn signals(frame: &Frame, column: &str, rows: &[SignalRow]) -> Option<ArrayR
         "target_process_id" => int64(rows, |s| Some(s.target_process_id)),
         "target_thread_id" => int64(rows, |s| s.target_thread_id),
         "result" => name(rows, |s| s.result),
+        _ => None,
+    }
+}
+
+/// Fills the columns of `stacks`.
+pub fn stacks(_: &Frame, column: &str, rows: &[StackRow]) -> Option<ArrayRef> {
+    let hexadecimal = |r: &StackRow| Some(r.build_id?.iter().map(|b| format!("{b:02x}")).collect());
+    match column {
+        "stack_id" => int64(rows, |r| Some(r.stack_id)),
+        "frame" => int32(rows, |r| Some(r.frame)),
+        "build_id" => text_by(rows, |r| r.build_id, hexadecimal),
+        "offset" => int64(rows, |r| r.offset.map(|o| o as i64)),
+        "module" => shared(rows, |r| r.module.clone()),
+        "symbol" => shared(rows, |r| r.symbol.clone()),
         _ => None,
     }
 }

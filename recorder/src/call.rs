@@ -104,6 +104,8 @@ pub struct Call {
     pub object_ref: Option<i64>,
     /// Whether this get or open made its object.
     pub created: Option<bool>,
+    /// Its user stack.
+    pub stack_id: Option<i64>,
     /// The inode or the name of its queue, where only the history of the queues tells.
     pub queue_identity: Option<Box<QueueIdentity>>,
 }
@@ -186,6 +188,7 @@ impl Call {
             switches: 0,
             object_ref: None,
             created: None,
+            stack_id: None,
             queue_identity: None,
         }
     }
@@ -446,7 +449,7 @@ impl Call {
         (self.has(Meaning::SigSet) || self.has(Meaning::SigSet32)).then_some(how)
     }
 
-    /// The set that the call reads, or that sigpending returns; bit n-1 = signal n.
+    /// The set that the call reads or changes, or that sigpending returns; bit n-1 = signal n.
     pub fn sig_set(&self) -> Option<u64> {
         match self.operation() {
             "sigaction" => self.sigaction()?.mask,
@@ -454,7 +457,7 @@ impl Call {
                 self.success()?;
                 copies::unsigned(self.copies.as_deref()?.returned(self.shape)?, 0, self.shape.returned().bytes)
             }
-            _ if self.family() != Family::Sig => None,
+            _ if !matches!(self.family(), Family::Sig | Family::Libc) => None,
             _ => match self.shape.a().bytes {
                 0 => self.argument(Meaning::SigSet32).map(|s| s as u64 & 0xffff_ffff),
                 bytes => copies::unsigned(self.a()?, 0, bytes),

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use ipc_schema::losses::{self, Source};
 use ipc_schema::wire::CpuCounters;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ pub struct Totals {
     pub calls: i64,
     /// Calls lost.
     pub lost_calls: i64,
-    /// Context, fork, exec and exit records lost.
+    /// Context, fork, exec, exit and stack records lost.
     pub lost_records: i64,
     /// Records that came behind the reorder window.
     pub late_records: i64,
@@ -127,6 +128,8 @@ pub struct Settings {
     pub hooks: Hooks,
     /// Whether command lines are kept.
     pub with_cmdlines: bool,
+    /// The file of the command that is recorded.
+    pub program: Option<PathBuf>,
     /// What others found out; it ends before the capture does.
     pub news: Receiver<News>,
     /// Whom to tell that an allocation failed.
@@ -154,10 +157,13 @@ impl Capture {
     /// A capture of what the rings hold.
     pub fn new(reader: Reader, counters: Counters, slots: Slots, settings: Settings) -> Capture {
         let last_counters = vec![CpuCounters::default(); reader.delivered.len()];
-        let Settings { start_ns, min_duration_ns, hooks, with_cmdlines, news, failures } = settings;
+        let Settings { start_ns, min_duration_ns, hooks, with_cmdlines, program, news, failures } = settings;
         let mut join = Join::new(start_ns, min_duration_ns, hooks);
         if with_cmdlines {
             join.keep_cmdlines();
+        }
+        if let Some(program) = program {
+            join.stacks.set_program(program);
         }
         Capture {
             reader,
@@ -289,6 +295,7 @@ impl Capture {
         }
         self.lost(losses::MALFORMED, None, 0, now_ns, self.join.malformed);
         self.lost(losses::COPY_FAULT, None, 0, now_ns, self.join.copy_faults);
+        self.lost(losses::STACKS, None, 0, now_ns, self.join.stacks.refused);
     }
 
     fn lost(&mut self, source: Source, cpu: Option<u16>, from_ns: u64, to_ns: u64, count: u64) {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::libraries::{self, Choice};
 use crate::plan::Way;
 use clap::{Args, Parser, Subcommand};
 use ipc_schema::catalogue::{CATALOGUE, Family, IPC_OPERATIONS, OPERATIONS};
@@ -91,6 +92,17 @@ pub struct Record {
     #[arg(long)]
     pub cmdline: bool,
 
+    /// Keep the user stack of every call. Stacks are unwound by frame pointers: of a program or library built without
+    /// them (gcc -O2; -fno-omit-frame-pointer and -C force-frame-pointers=yes keep them) only the innermost frames show,
+    /// and such a library hides the function that called it
+    #[arg(long)]
+    pub stacks: bool,
+
+    /// Record sigemptyset, sigfillset, sigaddset and sigdelset, too, which make no system call: `sigset` in every C
+    /// library that is found, `sigset=PATH` in this library or static program. Each such call of any process traps
+    #[arg(long = "libc", value_name = "sigset[=PATH]", value_parser = library)]
+    pub libraries: Vec<Choice>,
+
     /// Take a snapshot of objects and limits this often; also at start, at end, and when an allocation fails
     #[arg(long, value_parser = duration, value_name = "TIME", default_value = "10s")]
     pub snapshot_every: Duration,
@@ -157,6 +169,15 @@ fn way(text: &str) -> Result<Attach, String> {
     }
 }
 
+fn library(text: &str) -> Result<Choice, String> {
+    match text.split_once('=') {
+        None if text == "sigset" => Ok(Choice::Found),
+        Some(("sigset", path)) if libraries::is_64_bit(path.as_ref()) => Ok(Choice::File(path.into())),
+        Some(("sigset", path)) => Err(format!("{path} is no 64-bit ELF file that can be read")),
+        _ => Err("write it as sigset, or sigset=PATH".into()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 10s, 500ms or 5m"))
 }
@@ -203,8 +224,11 @@ fn selected(name: &str) -> Result<Vec<&'static str>, String> {
     if name == "ipc" {
         return Ok(IPC_OPERATIONS.iter().map(|o| o.twin().operation).collect());
     }
-    let found = CATALOGUE.iter().find(|e| e.operation == name || e.name == name).map(|e| e.operation);
-    found.map(|o| vec![o]).ok_or_else(|| {
+    let found = CATALOGUE.iter().find(|e| e.operation == name || e.name == name);
+    if found.is_some_and(|e| e.family == Family::Libc) {
+        return Err(format!("{name} makes no system call: --libc sigset records it"));
+    }
+    found.map(|e| vec![e.operation]).ok_or_else(|| {
         let nearest = OPERATIONS.iter().max_by(|a, b| similarity(a, name).total_cmp(&similarity(b, name)));
         let nearest = nearest.copied().unwrap_or_default();
         format!("unknown system call {name:?}; did you mean {nearest}? `ipc-recorder events` lists them all")
@@ -237,6 +261,7 @@ mod tests {
     fn a_mistyped_name_is_answered_with_the_nearest() {
         assert!(select(&["semopp"]).unwrap_err().contains("semop"));
         assert!(select(&["%sema"]).unwrap_err().contains("%sem %shm"));
+        assert!(select(&["sigaddset"]).unwrap_err().contains("--libc"));
     }
 
     #[test]

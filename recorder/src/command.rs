@@ -1,9 +1,10 @@
 //! Starts the command to record, held back until the probes know it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 
@@ -61,6 +62,18 @@ impl Held {
         std::fs::File::from(self.go).write_all(&[1])?;
         joined(self.spawning)
     }
+}
+
+/// The file of a command, looked up in PATH as `execvp` does.
+pub fn file(name: &OsStr) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = if name.as_encoded_bytes().contains(&b'/') {
+        vec![PathBuf::new()]
+    } else {
+        std::env::split_paths(&path).collect()
+    };
+    let file = folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())?;
+    file.canonicalize().ok()
 }
 
 /// Why a command could not be started, and what to do.

@@ -38,6 +38,15 @@ pub enum Record<'a> {
     Generate(wire::Signal),
     /// A signal was delivered.
     Deliver(wire::Signal),
+    /// The user stack of the thread's next call: bytes of [`wire::Frame`].
+    Stack(&'a [u8]),
+    /// A library function was called.
+    Library {
+        /// The argument registers.
+        arguments: [u64; 6],
+        /// What was copied.
+        tail: Tail<'a>,
+    },
 }
 
 /// What was copied of a call besides its registers.
@@ -57,9 +66,13 @@ pub struct Tail<'a> {
 pub fn record(bytes: &[u8]) -> Option<(Header, Record<'_>)> {
     let header: Header = read(bytes)?;
     let record = match header.kind {
-        kind::ENTER => {
+        kind::ENTER | kind::LIBRARY => {
             let enter: wire::Enter = read(bytes)?;
-            Record::Enter { arguments: enter.args, tail: read_tail(header.tail, bytes.get(size_of_val(&enter)..)?)? }
+            let (arguments, tail) = (enter.args, read_tail(header.tail, bytes.get(size_of_val(&enter)..)?)?);
+            match header.kind {
+                kind::ENTER => Record::Enter { arguments, tail },
+                _ => Record::Library { arguments, tail },
+            }
         }
         kind::EXIT => {
             let exit: wire::Exit = read(bytes)?;
@@ -74,6 +87,11 @@ pub fn record(bytes: &[u8]) -> Option<(Header, Record<'_>)> {
         kind::WAKING => Record::Waking(read(bytes)?),
         kind::SIGNAL_GENERATE => Record::Generate(read(bytes)?),
         kind::SIGNAL_DELIVER => Record::Deliver(read(bytes)?),
+        kind::STACK => {
+            let stack: wire::Stack = read(bytes)?;
+            let length = usize::try_from(stack.bytes).ok()?;
+            Record::Stack(bytes.get(size_of_val(&stack)..)?.get(..length)?)
+        }
         _ => return None,
     };
     Some((header, record))

@@ -29,6 +29,7 @@ pub fn run() -> Result<u8, Failure> {
     }
     let by_call: Vec<String> = IPC_OPERATIONS.iter().map(|o| format!("{} {}", o.number, o.twin().operation)).collect();
     let _ = writeln!(text, "\nipc(2), by its first argument: {}", by_call.join(", "));
+    let _ = writeln!(text, "libc: functions that make no system call, recorded with --libc sigset");
     let _ = writeln!(text, "glibc's semop() arrives as semtimedop, mq_send() and mq_receive() as mq_timed…");
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),

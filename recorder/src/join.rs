@@ -6,6 +6,7 @@ use crate::decode::{self, Record, Tail};
 use crate::objects::{Lifetime, Objects};
 use crate::scan::{self, Scanned};
 use crate::signals::{SignalRow, Signals};
+use crate::stacks::Stacks;
 use crate::tasks::{Execution, Process, Tasks, Thread};
 use crate::waits::{self, Candidate, Inside, Waker};
 use ipc_schema::catalogue::{Abi, Meaning, by_code};
@@ -49,6 +50,8 @@ pub struct Finished {
     pub snapshots: Vec<crate::history::Snapshot>,
     /// Losses.
     pub losses: Vec<Loss>,
+    /// At the end: the user stacks.
+    pub stacks: Option<Stacks>,
 }
 
 /// What the probes tell beyond calls.
@@ -74,6 +77,10 @@ pub struct Join {
     woken: FxHashMap<u16, u32>,
     /// Calls that a signal ended whose record is still to come.
     awaiting: Vec<Call>,
+    /// The user stacks.
+    pub stacks: Stacks,
+    /// The stack of each thread's next call.
+    next_stacks: FxHashMap<u32, i64>,
     hooks: Hooks,
     start_ns: u64,
     min_duration_ns: u64,
@@ -97,6 +104,8 @@ impl Join {
             signals: Signals::default(),
             woken: FxHashMap::default(),
             awaiting: vec![],
+            stacks: Stacks::default(),
+            next_stacks: FxHashMap::default(),
             hooks,
             start_ns,
             min_duration_ns,
@@ -149,6 +158,8 @@ impl Join {
             Record::Waking(waking) => self.waking(&header, &waking),
             Record::Generate(signal) => self.generate(&header, &signal),
             Record::Deliver(signal) => self.deliver(&header, &signal),
+            Record::Stack(bytes) => self.stack(&header, bytes),
+            Record::Library { arguments, tail } => self.library(&header, arguments, &tail),
         }
     }
 
@@ -183,6 +194,21 @@ impl Join {
         self.tasks.thread(header).open = Some(Box::new(call));
     }
 
+    /// A call of a library function: it is over as soon as it is known.
+    fn library(&mut self, header: &Header, registers: [u64; 6], tail: &Tail) {
+        let Some(mut call) = self.new_call(header, registers, tail) else { return };
+        (call.end_ns, call.outcome, call.wait_known) = (Some(header.time_ns), Outcome::Ok, false);
+        self.end(call);
+    }
+
+    fn stack(&mut self, header: &Header, bytes: &[u8]) {
+        let frames = bytes.chunks_exact(size_of::<wire::Frame>()).map(bytemuck::pod_read_unaligned);
+        match self.stacks.id(header.pid, frames) {
+            Some(id) => self.next_stacks.insert(header.tid, id),
+            None => self.next_stacks.remove(&header.tid),
+        };
+    }
+
     fn new_call(&mut self, header: &Header, registers: [u64; 6], tail: &Tail) -> Option<Call> {
         let (Some(entry), Some(abi)) = (by_code(header.code), Abi::from_wire(header.abi)) else {
             self.malformed += 1;
@@ -195,6 +221,8 @@ impl Join {
         (call.process_id, call.thread_id, call.identity) = (thread.process_id, thread.thread_id, thread.identity);
         call.wait_known = self.hooks.wakings;
         call.switches = header.switches;
+        // Without the flag it is that of a call whose record was lost.
+        call.stack_id = self.next_stacks.remove(&header.tid).filter(|_| header.flags & flag::STACK != 0);
         set_sops(&mut call, decode::sembufs(tail.sops));
         let is_plain = call.shape.has(Shape::SOPS) && tail.small.is_some_and(|s| s.valid & valid::B == 0);
         if let (Some(small), false) = (tail.small, is_plain) {
@@ -366,6 +394,7 @@ impl Join {
             signals: std::mem::take(&mut self.signals.rows),
             snapshots: vec![],
             losses: std::mem::take(&mut self.losses),
+            stacks: None,
         }
     }
 
@@ -402,7 +431,7 @@ impl Join {
         self.objects.finish();
         self.tasks.ended_processes.sort_by_key(|p| p.process_id);
         self.tasks.ended_threads.sort_by_key(|t| t.thread_id);
-        self.finished()
+        Finished { stacks: Some(std::mem::take(&mut self.stacks)), ..self.finished() }
     }
 }
 
@@ -708,6 +737,43 @@ mod tests {
         assert_eq!(mask([SIGKILL | 2, 2, SIGKILL | 2]), (Some(SIGKILL | 2), Some(false)));
         assert_eq!(mask([2, 4, 2]), (Some(4), Some(true)));
         assert_eq!(mask([2, 2, 4]), (Some(2), Some(true)));
+    }
+
+    #[test]
+    fn a_stack_belongs_to_the_call_that_says_so() {
+        let mut join = Join::new(0, 0, Hooks::default());
+        let stack = |join: &mut Join, time| {
+            let frame = wire::Frame { status: wire::Frame::VALID, build_id: [1; 20], offset: 64 };
+            let stack = wire::Stack { header: header(kind::STACK, time), bytes: size_of_val(&frame) as i64 };
+            join.take(&[bytes_of(&stack), bytes_of(&frame)].concat());
+        };
+        let mut with_stack = enter(20);
+        with_stack.header.flags = flag::STACK;
+        stack(&mut join, 10); // the record of its call was lost
+        feed(&mut join, &enter(15));
+        feed(&mut join, &exit(16, 0));
+        stack(&mut join, 19);
+        feed(&mut join, &with_stack);
+        feed(&mut join, &exit(25, 0));
+        feed(&mut join, &with_stack); // the record of its stack was lost
+        feed(&mut join, &exit(27, 0));
+        let ids: Vec<_> = join.finished().calls.iter().map(|c| c.stack_id).collect();
+        assert_eq!(ids, [None, Some(1), None]);
+    }
+
+    #[test]
+    fn a_library_call_is_over_at_once_and_ends_no_other() {
+        let mut join = Join::new(0, 0, Hooks::default());
+        feed(&mut join, &enter(10));
+        let mut library = enter(20);
+        (library.header.kind, library.header.code) = (kind::LIBRARY, 39);
+        library.args[1] = 15;
+        feed(&mut join, &library);
+        feed(&mut join, &exit(25, 0));
+        let calls = join.finished().calls;
+        let told: Vec<_> = calls.iter().map(|c| (c.operation(), c.start_ns, c.end_ns, c.signal())).collect();
+        assert_eq!(told, [("sigaddset", 20, Some(20), Some(15)), ("semget", 10, Some(25), None)]);
+        assert_eq!((calls[0].outcome, calls[0].return_value()), (Outcome::Ok, None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod attach;
 mod batch;
+mod binaries;
 mod btf;
 mod call;
 mod capture;
@@ -16,6 +17,7 @@ mod events;
 mod follow;
 mod history;
 mod join;
+mod libraries;
 mod objects;
 mod plan;
 mod priority;
@@ -27,6 +29,7 @@ mod session;
 mod signals;
 mod sink;
 mod snapshot;
+mod stacks;
 mod tasks;
 mod waits;
 mod wrappers;

@@ -82,6 +82,9 @@ const fn pair(btf: &'static str, raw: &'static str) -> [(Way, &'static str); 2] 
 /// The hook that tells who ends a wait.
 pub const WAKINGS: &str = "sched_waking";
 
+/// The program at the library functions of the catalogue.
+pub const LIBRARY_PROGRAM: &str = "library";
+
 /// Every hook.
 pub const HOOKS: &[Hook] = &[
     Hook {

@@ -9,6 +9,7 @@ use crate::command;
 use crate::follow::{self, Follow};
 use crate::history::{self, Phase};
 use crate::join::{Hooks, Join};
+use crate::libraries;
 use crate::plan::{self, Way};
 use crate::priority;
 use crate::ring::{Reader, boot_ns};
@@ -163,7 +164,11 @@ fn prepare(
         signals: operations.contains(&"sigprocmask"),
         snapshot_helper: helper_pid,
         without_wakers: options.no_wakers,
+        stacks: options.stacks,
     })?;
+    if !options.libraries.is_empty() {
+        probes.attach_libraries(&libraries::find(&options.libraries, &options.pids));
+    }
     for pid in &options.pids {
         probes.follow(*pid)?;
     }
@@ -263,6 +268,7 @@ impl Prepared {
             min_duration_ns: self.session.filters.min_duration_ns.unwrap_or(0) as u64,
             hooks,
             with_cmdlines: options.cmdline,
+            program: options.command.first().and_then(|name| command::file(name)),
             news,
             failures: self.helper.is_some().then_some(failures),
         };

@@ -5,12 +5,14 @@ use crate::call::Call;
 use crate::join::Finished;
 use crate::priority;
 use crate::sink::{Error, Sink};
+use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use crossbeam_channel::Receiver;
 use ipc_schema::manifest::Session;
 use ipc_schema::tables::{
-    CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SESSION, SIGNALS, THREADS, Table,
+    CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SESSION, SIGNALS, STACKS, THREADS,
+    Table,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,6 +84,9 @@ impl Writer {
             self.write(&QUEUED, &snapshot.queued, batch::queued)?;
             self.write(&LIMITS, &snapshot.limits, batch::limits)?;
         }
+        if let Some(stacks) = finished.stacks.take() {
+            self.write_stacks(stacks)?;
+        }
         self.calls.append(&mut finished.calls);
         if self.calls.len() >= BATCH_ROWS || self.begun.elapsed() >= BATCH_AGE {
             self.write_calls()?;
@@ -100,6 +105,15 @@ impl Writer {
         }
         calls.clear();
         self.calls = calls;
+        Ok(())
+    }
+
+    fn write_stacks(&mut self, stacks: Stacks) -> Result<(), Error> {
+        let mut rows = stacks.into_rows().peekable();
+        while rows.peek().is_some() {
+            let some: Vec<_> = rows.by_ref().take(BATCH_ROWS).collect();
+            self.write(&STACKS, &some, batch::stacks)?;
+        }
         Ok(())
     }
 

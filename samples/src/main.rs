@@ -134,6 +134,12 @@ enum Scenario {
         #[arg(long, default_value = "60s", value_parser = parse_time)]
         hold: Duration,
     },
+    /// The library functions that change a signal set
+    Sigsets {
+        /// Calls of each
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+    },
     /// A little of every family
     Families {
         /// How often
@@ -306,6 +312,7 @@ fn run(cli: Cli) -> Result<()> {
         Scenario::Recurring { count } => scenarios::recurring::run(&mut context, count),
         Scenario::Twins { count } => scenarios::twins::run(&mut context, count),
         Scenario::Int80 { count } => scenarios::int80::run(&mut context, count),
+        Scenario::Sigsets { count } => scenarios::sigsets::run(&mut context, count),
     }?;
     context.finish()
 }

@@ -2,7 +2,8 @@
 //!
 //! A line is a *kernel entry point*: what the processor jumped to. Several entry points can carry one *operation*: glibc's
 //! `semop()` arrives as the entry point `semtimedop`, and i386 programs reach all of System V IPC through `ipc`. The
-//! number of a line (its code) is ABI-free, goes over the ring, and never changes its meaning.
+//! number of a line (its code) is ABI-free, goes over the ring, and never changes its meaning. The last lines are
+//! functions of the C library: they have no number, and are no [`OPERATIONS`].
 //!
 //! Sources: `arch/x86/entry/syscalls/syscall_{64,32}.tbl`, `include/linux/syscalls.h`, `ipc/syscall.c`.
 
@@ -21,6 +22,8 @@ pub enum Family {
     Sig,
     /// `ipc(2)`: semaphores, shared memory or message queues, by its first argument.
     Ipc,
+    /// Functions of the C library that make no system call; `--libc` selects them.
+    Libc,
 }
 
 impl Family {
@@ -28,7 +31,7 @@ impl Family {
     pub const NAMES: [(&'static str, Family); 5] =
         [("sem", Family::Sem), ("shm", Family::Shm), ("msg", Family::Msg), ("mq", Family::Mq), ("sig", Family::Sig)];
 
-    /// The name as `--syscall %NAME` takes it; `ipc` cannot be selected by itself.
+    /// The name as `--syscall %NAME` takes it; `ipc` and `libc` cannot be selected so.
     pub fn name(self) -> &'static str {
         match self {
             Family::Sem => "sem",
@@ -37,6 +40,7 @@ impl Family {
             Family::Mq => "mq",
             Family::Sig => "sig",
             Family::Ipc => "ipc",
+            Family::Libc => "libc",
         }
     }
 
@@ -44,7 +48,7 @@ impl Family {
     pub fn object_kind(self) -> Option<&'static str> {
         match self {
             Family::Sem | Family::Shm | Family::Msg | Family::Mq => Some(self.name()),
-            Family::Sig | Family::Ipc => None,
+            Family::Sig | Family::Ipc | Family::Libc => None,
         }
     }
 }
@@ -288,6 +292,10 @@ catalogue! {
     34 "rt_sigtimedwait_time32" "sigtimedwait"    Sig  -   177 [set: SigSet User, info: SignalInfo Kernel, timeout: Timeout32 OptionalUser, sigsetsize: SigSetSize Register];
     35 "signalfd"               "signalfd"        Sig  282 321 [fd: SignalDescriptor Register, mask: SigSet User, sizemask: SigSetSize Register];
     36 "signalfd4"              "signalfd"        Sig  289 327 [fd: SignalDescriptor Register, mask: SigSet User, sizemask: SigSetSize Register, flags: Flags Register];
+    37 "sigemptyset"            "sigemptyset"     Libc -   -   [set: SigSet Kernel];
+    38 "sigfillset"             "sigfillset"      Libc -   -   [set: SigSet Kernel];
+    39 "sigaddset"              "sigaddset"       Libc -   -   [set: SigSet User, signum: Signal Register];
+    40 "sigdelset"              "sigdelset"       Libc -   -   [set: SigSet User, signum: Signal Register];
 }
 
 /// One operation of `ipc(2)`, from `include/uapi/linux/ipc.h` and `ipc/syscall.c`.

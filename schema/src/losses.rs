@@ -28,7 +28,8 @@ sources! {
     NO_PARTNER   "no_partner"   true   "an exit arrived without its entry";
     UNEXPLAINED  "unexplained"  true   "record numbers are missing that no counter explains";
     MALFORMED    "malformed"    true   "a record was not what its kind says";
-    RECORDS      "records"      false  "context, fork, exec or exit records found no room: names and lives are incomplete";
+    RECORDS      "records"      false  "context, fork, exec, exit or stack records found no room: names, lives and stacks are incomplete";
+    STACKS       "stacks"       false  "more distinct stacks than are kept: `stack_id` is NULL";
     COPY_FAULT   "copy_fault"   false  "user memory that the kernel had read could not be copied: details are NULL";
     NOT_FOLLOWED "not_followed" false  "processes could not be followed, and their calls were not counted";
 }

@@ -196,7 +196,7 @@ const fn with_argument(shape: Shape, argument: Argument, place: usize, is_i386: 
         (Meaning::Priority, Origin::Kernel) => shape.with_piece(RETURNED_SHIFT, place, 4),
         (Meaning::Attributes, Origin::OptionalUser) => shape.with_piece(A_SHIFT, place, 4 * long),
         (Meaning::Notification, _) => shape.with_piece(A_SHIFT, place, 8 + long),
-        (Meaning::SigSet, _) => shape.with_piece(A_SHIFT, place, 8),
+        (Meaning::SigSet, Origin::User | Origin::OptionalUser) => shape.with_piece(A_SHIFT, place, 8),
         (Meaning::SigSet32, _) => shape.with_piece(A_SHIFT, place, 4),
         (Meaning::PendingSet, _) => shape.with_piece(RETURNED_SHIFT, place, 8),
         (Meaning::PendingSet32, _) => shape.with_piece(RETURNED_SHIFT, place, 4),

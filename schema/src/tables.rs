@@ -155,7 +155,7 @@ table!(
     [duration_ns Int64 ? "end - start, nanoseconds"]
     [outcome Text "ok, error, open, killed"]
     [syscall Text "the operation, whatever way it came in"]
-    [entry_point Text "the kernel entry: semtimedop, ipc, mq_timedreceive_time32…"]
+    [entry_point Text "the kernel entry: semtimedop, ipc, mq_timedreceive_time32…; with --libc the library function"]
     [abi Text "x86_64, i386"]
     [cpu Int32 "CPU at entry"]
     [pid Int32 "process id, host pid namespace"]
@@ -196,7 +196,7 @@ table!(
     [timeout_ns Int64 ? "relative, nanoseconds"]
     [deadline_ns Instant ? "absolute; of the wall clock"]
     [sig_how Text ? "SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK"]
-    [sig_set Int64 ? "the set given (sigaction: sa_mask) or, by sigpending, returned; bit n-1 = signal n"]
+    [sig_set Int64 ? "the set given (sigaction: sa_mask; sigaddset, sigdelset: before) or, by sigpending, returned; bit n-1 = signal n"]
     [sig_set_text Text ? "the same as names"]
     [sig_old Int64 ? "sigprocmask, sigsuspend: the mask before; bit n-1 = signal n"]
     [sig_after Int64 ? "sigprocmask: the mask after; bit n-1 = signal n"]
@@ -382,13 +382,13 @@ table!(
 
 table!(
     STACKS "stacks" None,
-    "One row per frame of a user stack." {
+    "One row per frame of a distinct user stack, found by frame pointers; it ends where they do, or after 32 frames." {
     [stack_id Int64 "joins calls"]
     [frame Int32 "0 is the innermost"]
-    [build_id Text ? "of the binary"]
-    [offset Int64 ? "in the binary"]
-    [module Text ? "path of the binary"]
-    [symbol Text ? "name and offset"]
+    [build_id Text ? "of the binary, 20 bytes, zero-padded; NULL: code without one, only known for frame 0"]
+    [offset Int64 ? "in the binary's file; of outer frames where the call returns to"]
+    [module Text ? "path of the binary; NULL: not found by its build id"]
+    [symbol Text ? "function+0xOFFSET; NULL: not found"]
     }
 );
 

@@ -31,6 +31,10 @@ pub mod kind {
     /// [`super::Header`] and a tail: what the kernel itself took of the user memory of the call that the thread is inside
     /// of. `a` holds operations or a signal set, `b` the `struct timespec64` of the timeout.
     pub const KERNEL_COPY: u8 = 11;
+    /// [`super::Stack`] and its frames: the user stack of the thread's next call.
+    pub const STACK: u8 = 12;
+    /// [`super::Enter`] and its tail: a function of the C library was called. No exit follows.
+    pub const LIBRARY: u8 = 13;
 }
 
 /// What follows the fixed part of a call's record: [`Header::tail`]. Each tail begins with the one before it, except
@@ -63,6 +67,8 @@ pub mod flag {
     pub const EXITING: u8 = 16;
     /// Waking: the current thread is itself inside a traced call.
     pub const IN_CALL: u8 = 32;
+    /// Enter: the record of its user stack came before.
+    pub const STACK: u8 = 64;
 }
 
 /// The beginning of every record.
@@ -206,6 +212,36 @@ pub struct Sops<const N: usize> {
 /// The room for operations: in [`Small`], and in the two sizes of [`Sops`]; a longer call is cut, and says so by `nsops`.
 pub const SOPS_ROOM: [usize; 3] = [5, 64, 500];
 
+/// A user stack, innermost first; the frames follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Stack {
+    /// Kind [`kind::STACK`].
+    pub header: Header,
+    /// Bytes of the frames that are valid; 0: the kernel found none.
+    pub bytes: i64,
+}
+
+/// `struct bpf_stack_build_id` of `include/uapi/linux/bpf.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Frame {
+    /// [`Frame::VALID`], or the kernel knows no build id.
+    pub status: i32,
+    /// Build id of the binary, zero-padded.
+    pub build_id: [u8; 20],
+    /// Offset in the file; not [`Frame::VALID`]: the address.
+    pub offset: u64,
+}
+
+impl Frame {
+    /// BPF_STACK_BUILD_ID_VALID.
+    pub const VALID: i32 = 1;
+}
+
+/// The room for frames, in the two sizes of a stack's record; a deeper stack is cut.
+pub const FRAMES_ROOM: [usize; 2] = [8, 32];
+
 /// Who the thread is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -346,7 +382,7 @@ pub struct CpuCounters {
     pub lost_calls: u64,
     /// Of these, at exit.
     pub lost_exits: u64,
-    /// Records lost that are not calls (context, fork, exec, exit, waking, signal).
+    /// Records lost that are not calls (context, fork, exec, exit, waking, signal, stack).
     pub lost_others: u64,
     /// x32 calls of the catalogue, which are not captured.
     pub x32: u64,
@@ -384,6 +420,8 @@ pub mod option {
     pub const CGROUP: u32 = 2;
     /// Every signal for or from a followed process, not only those that may have woken a call.
     pub const SIGNALS: u32 = 4;
+    /// The user stack of every call.
+    pub const STACKS: u32 = 8;
 }
 
 /// How deep a cgroup of the filter may lie.
@@ -544,6 +582,8 @@ const _: () = {
     assert!(size_of::<Named>() == 368);
     assert!(size_of::<Sops<64>>() == 448);
     assert!(size_of::<Sops<500>>() == 3064);
+    assert!(size_of::<Stack>() == 40);
+    assert!(size_of::<Frame>() == 32);
     assert!(size_of::<Context>() == 80);
     assert!(size_of::<Fork>() == 88);
     assert!(size_of::<Namespace>() == 40);

@@ -47,6 +47,25 @@ pub fn analyzer(arguments: &[&str], trace: &Path) -> Command {
     command
 }
 
+/// Compiles `tests/c/NAME.c` into `folder`; `None`, after a line that says why, where there is no C compiler.
+///
+/// # Panics
+/// When the compiler fails.
+pub fn compile(name: &str, options: &[&str], folder: &Path) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(name).with_extension("c");
+    let program = folder.join(name);
+    match Command::new("cc").args(options).arg("-o").arg(&program).arg(source).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "cc {name}.c:\n{}", String::from_utf8_lossy(&output.stderr));
+            Some(program)
+        }
+        Err(error) => {
+            crate::environment::skip(&format!("there is no C compiler: cc: {error}"));
+            None
+        }
+    }
+}
+
 /// A script of `tests/interop` under the Python of the oracles.
 pub fn script(mut python: Command, name: &str) -> Command {
     python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name));

@@ -21,6 +21,7 @@ pub(crate) mod restarts;
 pub(crate) mod rewriter;
 pub(crate) mod senders;
 pub(crate) mod signals;
+pub(crate) mod sigsets;
 pub(crate) mod special_wakers;
 pub(crate) mod storm;
 pub(crate) mod threads;
