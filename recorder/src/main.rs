@@ -19,6 +19,7 @@ mod history;
 mod join;
 mod libraries;
 mod objects;
+mod observer;
 mod plan;
 mod priority;
 mod procfs;
@@ -81,7 +82,7 @@ impl From<std::io::Error> for Failure {
 fn main() -> ExitCode {
     let result = match Cli::parse().action {
         Action::Record(options) => record::run(options),
-        Action::Snapshot(options) => record::snapshot(&options),
+        Action::Snapshot(options) => observer::once(&options),
         Action::SnapshotHelper => snapshot::serve().map(|()| 0).map_err(Failure::from),
         Action::Doctor => doctor::run(),
         Action::Events => events::run(),

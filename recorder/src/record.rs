@@ -3,25 +3,23 @@
 use crate::Failure;
 use crate::attach::{self, Filter, Probes, Request};
 use crate::batch::Frame;
-use crate::capture::{Capture, News, Settings, Totals};
-use crate::cli::{self, Attach, Exit, Record, SnapshotOptions};
+use crate::capture::{Capture, Settings, Totals};
+use crate::cli::{self, Attach, Exit, Record};
 use crate::command;
 use crate::follow::{self, Follow};
-use crate::history::{self, Phase};
-use crate::join::{Hooks, Join};
+use crate::join::Hooks;
 use crate::libraries;
+use crate::observer::{Observer, no_snapshots};
 use crate::plan::{self, Way};
 use crate::priority;
-use crate::ring::{Reader, boot_ns};
-use crate::scan;
+use crate::ring::Reader;
 use crate::session;
 use crate::sink::{self, Sink};
 use crate::snapshot::Snapshots;
 use crate::writer::{Progress, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use ipc_schema::manifest::{Dropped, Filters, Manifest, Missing, Session};
-use ipc_schema::version::FormatVersion;
+use ipc_schema::manifest::{Dropped, Filters, Missing, Session};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -69,9 +67,12 @@ pub fn run(options: Record) -> Result<u8, Failure> {
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
     let is_new = sink::create_directory(&directory)?;
     let prepared = prepare(&directory, &options, &operations, cgroups, session);
-    if prepared.is_err() && is_new {
-        // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
-        let _ = std::fs::remove_dir(&directory);
+    if prepared.is_err() {
+        // Nothing was recorded: leave nothing behind. A directory that was there stays.
+        let _ = std::fs::remove_file(directory.join(ipc_schema::manifest::FILE_NAME));
+        if is_new {
+            let _ = std::fs::remove_dir(&directory);
+        }
     }
     prepared?.record(&options)
 }
@@ -150,6 +151,42 @@ fn prepare(
     let helper = Snapshots::start();
     let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
     watch_signals(events_sender.clone())?;
+    // What takes time is done before the probes are live: nobody empties their rings yet.
+    let mut sink = Sink::new(directory, session::manifest(&session)?)?;
+    let mut probes = attach(options, operations, cgroups, helper_pid)?;
+    let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
+    let never = vec![std::process::id(), helper_pid];
+    let pids = options.pids.iter().copied().collect();
+    let mut follow = Follow { pids, operations: operations.to_vec(), never };
+    if let Some(held) = held.as_ref().filter(|_| !options.all) {
+        probes.follow(held.pid)?;
+        follow.pids.insert(held.pid);
+        session.filters.pids.push(held.pid as i32);
+        session.filters.follow = true;
+    }
+    session.attach = probes.attached.clone();
+    session.missing = probes.missing.clone();
+    session.missing.extend(options.exit.filter(|exit| *exit == Exit::Kretprobe).map(|_| kretprobes_miss()));
+    session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
+    let clock = session::clock_sample();
+    session.start_ns = clock.boot_ns + session.clock_offset_ns;
+    sink.manifest.session = session.clone();
+    let started = held.map(command::Held::go).transpose();
+    let child = started.map_err(|error| Failure::error(command::start_failure(&options.command[0], &error)))?;
+    let trace_id = sink.manifest.trace_id.as_str().into();
+    let frame = Frame { trace_id, clock_offset_ns: session.clock_offset_ns };
+    let start_ns = clock.boot_ns as u64;
+    let helper = helper.ok();
+    Ok(Prepared { probes, sink, frame, session, start_ns, child, events, events_sender, helper, follow })
+}
+
+/// Attaches what the options ask for; the processes that they name are followed.
+fn attach(
+    options: &Record,
+    operations: &[&'static str],
+    cgroups: Vec<u64>,
+    snapshot_helper: u32,
+) -> Result<Probes, Failure> {
     let mut probes = Probes::attach(&Request {
         way: options.attach.and_then(|a| match a {
             Attach::Auto => None,
@@ -162,7 +199,7 @@ fn prepare(
         comms: options.comms.iter().map(|name| padded(name)).collect(),
         cgroups,
         signals: operations.contains(&"sigprocmask"),
-        snapshot_helper: helper_pid,
+        snapshot_helper,
         without_wakers: options.no_wakers,
         stacks: options.stacks,
     })?;
@@ -172,52 +209,7 @@ fn prepare(
     for pid in &options.pids {
         probes.follow(*pid)?;
     }
-    let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
-    if let Some(held) = held.as_ref().filter(|_| !options.all) {
-        probes.follow(held.pid)?;
-        session.filters.pids.push(held.pid as i32);
-        session.filters.follow = true;
-    }
-    session.attach = probes.attached.clone();
-    session.missing = probes.missing.clone();
-    session.missing.extend(options.exit.filter(|exit| *exit == Exit::Kretprobe).map(|_| kretprobes_miss()));
-    session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
-    let mut follow = Follow {
-        pids: options.pids.iter().copied().collect(),
-        operations: operations.to_vec(),
-        never: vec![std::process::id(), helper_pid],
-    };
-    follow.pids.extend(held.as_ref().filter(|_| !options.all).map(|held| held.pid));
-    let clock = session::clock_sample();
-    session.start_ns = clock.boot_ns + session.clock_offset_ns;
-    let trace_id = session::trace_id()?;
-    let manifest = Manifest {
-        format_version: FormatVersion::CURRENT.0,
-        trace_id: trace_id.clone(),
-        complete: false,
-        session: session.clone(),
-        parts: vec![],
-    };
-    let sink = Sink::new(directory, manifest)?;
-    let child = match held.map(command::Held::go).transpose() {
-        Ok(child) => child,
-        Err(error) => {
-            let _ = std::fs::remove_file(directory.join(ipc_schema::manifest::FILE_NAME));
-            return Err(Failure::error(command::start_failure(&options.command[0], &error)));
-        }
-    };
-    let frame = Frame { trace_id: trace_id.into(), clock_offset_ns: session.clock_offset_ns };
-    let start_ns = clock.boot_ns as u64;
-    let helper = helper.ok();
-    Ok(Prepared { probes, sink, frame, session, start_ns, child, events, events_sender, helper, follow })
-}
-
-fn no_snapshots(reason: &dyn std::fmt::Display) -> Missing {
-    Missing {
-        feature: "snapshots".into(),
-        reason: reason.to_string(),
-        remedy: "run as root; without them objects, queued and limits are empty".into(),
-    }
+    Ok(probes)
 }
 
 fn filter(options: &Record) -> Filter {
@@ -252,14 +244,19 @@ struct Running {
     begun: Instant,
 }
 
+/// What the probes tell beyond calls.
+fn hooks(probes: &Probes, follow: &Follow) -> Hooks {
+    Hooks {
+        wakings: probes.has(plan::WAKINGS),
+        signals: probes.has("signal_generate"),
+        deliveries: probes.has("signal_deliver"),
+        all_signals: follow.operations.contains(&"sigprocmask"),
+    }
+}
+
 impl Prepared {
     fn record(self, options: &Record) -> Result<u8, Failure> {
-        let hooks = Hooks {
-            wakings: self.probes.has(plan::WAKINGS),
-            signals: self.probes.has("signal_generate"),
-            deliveries: self.probes.has("signal_deliver"),
-            all_signals: self.follow.operations.contains(&"sigprocmask"),
-        };
+        let hooks = hooks(&self.probes, &self.follow);
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
         let (news_sender, news) = crossbeam_channel::unbounded();
         let (failures, failed) = crossbeam_channel::bounded(1);
@@ -434,87 +431,8 @@ fn dropped(totals: &Totals, filters: &Filters) -> Vec<Dropped> {
     asked.map(|(filter, _, calls)| Dropped { filter: filter.into(), calls }).collect()
 }
 
-/// The thread that looks at what the probes do not see: what was there before, and the objects.
-struct Observer {
-    news: Sender<News>,
-    failed: Receiver<u32>,
-    follow: Follow,
-    with_cmdlines: bool,
-    every: Duration,
-}
-
-impl Observer {
-    /// Starts it; it ends when the capture has no more failures to tell. Returns what was withheld from it.
-    fn start(self, helper: Option<Snapshots>, slots: attach::Slots) -> Result<JoinHandle<Vec<Missing>>, Failure> {
-        let work = move || {
-            scan::threads(&self.follow, self.with_cmdlines, Some(&slots), |thread| {
-                let _ = self.news.send(News::Scanned(Box::new(thread))); // the capture may have ended
-            });
-            let Some(helper) = helper else { return vec![] };
-            let mut missing = Vec::new();
-            if let Err(error) = self.snapshots(helper, &mut missing) {
-                missing.push(no_snapshots(&error));
-            }
-            missing
-        };
-        Ok(std::thread::Builder::new().name("observer".into()).spawn(work)?)
-    }
-
-    fn snapshots(&self, mut helper: Snapshots, missing: &mut Vec<Missing>) -> std::io::Result<()> {
-        let tell = |found| {
-            let _ = self.news.send(News::Snapshot(Box::new(found))); // the capture may have ended
-        };
-        let first = history::take(&mut helper, Phase::Start, None)?;
-        missing.extend_from_slice(history::missing(&first));
-        tell(first);
-        let mut helper = history::run(helper, self.every, &self.failed, tell)?;
-        tell(history::take(&mut helper, Phase::End, None)?);
-        Ok(())
-    }
-}
-
-/// `snapshot`: what is there now, without eBPF; returns the exit status.
-pub fn snapshot(options: &SnapshotOptions) -> Result<u8, Failure> {
-    let mut helper = Snapshots::start()?;
-    let mut session = session::begin(None);
-    let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
-    sink::create_directory(&directory)?;
-    let trace_id = session::trace_id()?;
-    let manifest = Manifest {
-        format_version: FormatVersion::CURRENT.0,
-        trace_id: trace_id.clone(),
-        complete: false,
-        session: session.clone(),
-        parts: vec![],
-    };
-    let sink = Sink::new(&directory, manifest)?;
-    let frame = Frame { trace_id: trace_id.into(), clock_offset_ns: session.clock_offset_ns };
-    let mut join = Join::new(boot_ns(), 0, Hooks::default());
-    if options.cmdline {
-        join.keep_cmdlines();
-    }
-    let follow = Follow {
-        operations: ipc_schema::catalogue::OPERATIONS.to_vec(),
-        never: vec![std::process::id(), helper.pid()],
-        ..Follow::default()
-    };
-    scan::threads(&follow, options.cmdline, None, |thread| join.scanned(thread));
-    let found = history::take(&mut helper, Phase::Start, None)?;
-    session.missing.extend_from_slice(history::missing(&found));
-    let rows = history::rows(found, &mut join);
-    let mut finished = join.finish(|_| 0);
-    finished.snapshots.push(rows);
-    session.calls = finished.calls.len() as i64;
-    let clock = session::clock_sample();
-    session.end_ns = clock.boot_ns + session.clock_offset_ns;
-    let mut writer = Writer::new(sink, frame);
-    writer.write_all(finished)?;
-    summarize(&writer.finish(session)?);
-    Ok(0)
-}
-
 /// The closing summary.
-fn summarize(sink: &Sink) {
+pub fn summarize(sink: &Sink) {
     let session = &sink.manifest.session;
     let bytes: u64 = sink.manifest.parts.iter().map(|p| p.bytes).sum();
     let directory = sink.directory().display();

@@ -1,7 +1,7 @@
 //! Facts about the host and this recording.
 
 use crate::ring::{boot_ns, epoch_ns};
-use ipc_schema::manifest::{ClockSample, Session};
+use ipc_schema::manifest::{ClockSample, Manifest, Session};
 use ipc_schema::version::FormatVersion;
 
 /// The boot clock and the wall clock, read as close together as can be.
@@ -43,11 +43,17 @@ pub fn default_name(session: &Session) -> String {
     format!("ipctrace-{host}-{time}")
 }
 
-/// A new trace id: 32 hexadecimal digits.
+/// The manifest of a trace that begins: with a new id, not complete, without parts.
 ///
 /// # Errors
 /// The kernel gives no random numbers.
-pub fn trace_id() -> std::io::Result<String> {
+pub fn manifest(session: &Session) -> std::io::Result<Manifest> {
+    let format_version = FormatVersion::CURRENT.0;
+    Ok(Manifest { format_version, trace_id: trace_id()?, complete: false, session: session.clone(), parts: vec![] })
+}
+
+/// A new trace id: 32 hexadecimal digits.
+fn trace_id() -> std::io::Result<String> {
     let mut bytes = [0u8; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())

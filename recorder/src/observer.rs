@@ -1,0 +1,115 @@
+//! What the probes do not see: the calls that were there before them, and the objects. Beside a recording, and alone
+//! (`ipc-recorder snapshot`).
+
+use crate::Failure;
+use crate::attach::Slots;
+use crate::batch::Frame;
+use crate::capture::News;
+use crate::cli::SnapshotOptions;
+use crate::follow::Follow;
+use crate::history::{self, Phase};
+use crate::join::{Finished, Hooks, Join};
+use crate::record::summarize;
+use crate::ring::boot_ns;
+use crate::scan;
+use crate::session;
+use crate::sink::{self, Sink};
+use crate::snapshot::Snapshots;
+use crate::writer::Writer;
+use crossbeam_channel::{Receiver, Sender};
+use ipc_schema::catalogue::OPERATIONS;
+use ipc_schema::manifest::Missing;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The thread that looks at it during a recording.
+pub struct Observer {
+    /// Where it tells what it finds.
+    pub news: Sender<News>,
+    /// Processes whose allocations failed; it works until this ends.
+    pub failed: Receiver<u32>,
+    /// What is kept.
+    pub follow: Follow,
+    /// Whether command lines are kept.
+    pub with_cmdlines: bool,
+    /// Time between two snapshots.
+    pub every: Duration,
+}
+
+impl Observer {
+    /// Starts it; it ends when the capture has no more failures to tell. Returns what was withheld from it.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(self, helper: Option<Snapshots>, slots: Slots) -> std::io::Result<JoinHandle<Vec<Missing>>> {
+        let work = move || {
+            scan::threads(&self.follow, self.with_cmdlines, Some(&slots), |thread| {
+                let _ = self.news.send(News::Scanned(Box::new(thread))); // the capture may have ended
+            });
+            let Some(helper) = helper else { return vec![] };
+            let mut missing = Vec::new();
+            if let Err(error) = self.snapshots(helper, &mut missing) {
+                missing.push(no_snapshots(&error));
+            }
+            missing
+        };
+        std::thread::Builder::new().name("observer".into()).spawn(work)
+    }
+
+    fn snapshots(&self, mut helper: Snapshots, missing: &mut Vec<Missing>) -> std::io::Result<()> {
+        let tell = |found| {
+            let _ = self.news.send(News::Snapshot(Box::new(found))); // the capture may have ended
+        };
+        let first = history::take(&mut helper, Phase::Start, None)?;
+        missing.extend_from_slice(history::missing(&first));
+        tell(first);
+        let mut helper = history::run(helper, self.every, &self.failed, tell)?;
+        tell(history::take(&mut helper, Phase::End, None)?);
+        Ok(())
+    }
+}
+
+/// What a recording without snapshots lacks.
+pub fn no_snapshots(reason: &dyn std::fmt::Display) -> Missing {
+    Missing {
+        feature: "snapshots".into(),
+        reason: reason.to_string(),
+        remedy: "run as root; without them objects, queued and limits are empty".into(),
+    }
+}
+
+/// `snapshot`: what is there now, without eBPF; returns the exit status.
+pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
+    let mut helper = Snapshots::start()?;
+    let mut session = session::begin(None);
+    let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
+    sink::create_directory(&directory)?;
+    let manifest = session::manifest(&session)?;
+    let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
+    let mut writer = Writer::new(Sink::new(&directory, manifest)?, frame);
+    let finished = look(options, &mut helper, &mut session.missing)?;
+    session.calls = finished.calls.len() as i64;
+    let clock = session::clock_sample();
+    session.end_ns = clock.boot_ns + session.clock_offset_ns;
+    writer.write_all(finished)?;
+    summarize(&writer.finish(session)?);
+    Ok(0)
+}
+
+/// Every thread, then every object.
+fn look(options: &SnapshotOptions, helper: &mut Snapshots, missing: &mut Vec<Missing>) -> std::io::Result<Finished> {
+    let mut join = Join::new(boot_ns(), 0, Hooks::default());
+    if options.cmdline {
+        join.keep_cmdlines();
+    }
+    let never = vec![std::process::id(), helper.pid()];
+    let follow = Follow { operations: OPERATIONS.to_vec(), never, ..Follow::default() };
+    scan::threads(&follow, options.cmdline, None, |thread| join.scanned(thread));
+    let found = history::take(helper, Phase::Start, None)?;
+    missing.extend_from_slice(history::missing(&found));
+    let rows = history::rows(found, &mut join);
+    let mut finished = join.finish(|_| 0);
+    finished.snapshots.push(rows);
+    Ok(finished)
+}
