@@ -65,7 +65,8 @@ pub fn generate<K: Kernel>(g: &Generated) -> i32 {
     let asked = OPTIONS.load() & option::SIGNALS != 0 && (is_target || follows(cpu.pid));
     // The mark is taken back in any case.
     let woke = take_woke(cpu);
-    if !asked && !(woke && is_target) {
+    let is_wanted = asked || (woke && is_target);
+    if !is_wanted {
         return 0;
     }
     let (code, si_pid) = code_and_pid(g.info);
