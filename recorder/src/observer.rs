@@ -87,7 +87,7 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
     sink::create_directory(&directory)?;
     let manifest = session::manifest(&session)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
-    let mut writer = Writer::new(Sink::new(&directory, manifest)?, frame);
+    let mut writer = Writer::new(Sink::new(&directory, manifest), frame);
     let finished = look(options, &mut helper, &mut session.missing)?;
     session.calls = finished.calls.len() as i64;
     let clock = session::clock_sample();

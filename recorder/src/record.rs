@@ -67,12 +67,9 @@ pub fn run(options: Record) -> Result<u8, Failure> {
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
     let is_new = sink::create_directory(&directory)?;
     let prepared = prepare(&directory, &options, &operations, cgroups, session);
-    if prepared.is_err() {
-        // Nothing was recorded: leave nothing behind. A directory that was there stays.
-        let _ = std::fs::remove_file(directory.join(ipc_schema::manifest::FILE_NAME));
-        if is_new {
-            let _ = std::fs::remove_dir(&directory);
-        }
+    if prepared.is_err() && is_new {
+        // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
+        let _ = std::fs::remove_dir(&directory);
     }
     prepared?.record(&options)
 }
@@ -151,8 +148,6 @@ fn prepare(
     let helper = Snapshots::start();
     let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
     watch_signals(events_sender.clone())?;
-    // What takes time is done before the probes are live: nobody empties their rings yet.
-    let mut sink = Sink::new(directory, session::manifest(&session)?)?;
     let mut probes = attach(options, operations, cgroups, helper_pid)?;
     let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
     let never = vec![std::process::id(), helper_pid];
@@ -170,7 +165,7 @@ fn prepare(
     session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
     let clock = session::clock_sample();
     session.start_ns = clock.boot_ns + session.clock_offset_ns;
-    sink.manifest.session = session.clone();
+    let sink = Sink::new(directory, session::manifest(&session)?);
     let started = held.map(command::Held::go).transpose();
     let child = started.map_err(|error| Failure::error(command::start_failure(&options.command[0], &error)))?;
     let trace_id = sink.manifest.trace_id.as_str().into();

@@ -126,15 +126,18 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink that writes into `directory`, which exists and is empty, and puts a first `trace.json` there.
+    /// A sink that writes into `directory`, which exists and is empty.
+    pub fn new(directory: &Path, manifest: Manifest) -> Sink {
+        let tables = TABLES.iter().map(|table| TableSink { table, next_part: 0, open: None }).collect();
+        Sink { directory: directory.to_owned(), tables, manifest }
+    }
+
+    /// Puts a first `trace.json` there: who waits for it knows that the recording runs.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn new(directory: &Path, manifest: Manifest) -> Result<Sink, Error> {
-        let tables = TABLES.iter().map(|table| TableSink { table, next_part: 0, open: None }).collect();
-        let sink = Sink { directory: directory.to_owned(), tables, manifest };
-        sink.write_manifest()?;
-        Ok(sink)
+    pub fn announce(&self) -> Result<(), Error> {
+        self.write_manifest()
     }
 
     /// Where the trace is.

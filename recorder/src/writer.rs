@@ -55,6 +55,7 @@ impl Writer {
     /// The disk refuses.
     pub fn run(mut self, rows: &Receiver<Finished>, progress: &Progress) -> Result<Writer, Error> {
         priority::raise();
+        self.sink.announce()?; // the rings are being emptied by now, however long the disk takes
         while let Ok(finished) = rows.recv() {
             self.take(finished)?;
             progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);
