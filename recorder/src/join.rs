@@ -144,11 +144,11 @@ impl Join {
             Record::Context(context) => self.tasks.context(&header, &context),
             Record::Fork(fork) => {
                 if fork.clone_flags & wire::CLONE_NEWIPC != 0 {
-                    self.objects.new_namespace(fork.ipc_ns);
+                    self.objects.new_namespace(fork.ipc_ns, header.time_ns);
                 }
                 self.tasks.fork(&header, &fork);
             }
-            Record::Namespace(namespace) => self.objects.new_namespace(namespace.ipc_ns),
+            Record::Namespace(namespace) => self.objects.new_namespace(namespace.ipc_ns, header.time_ns),
             Record::Exec(exec) => self.tasks.exec(&header, &exec),
             Record::TaskExit(exit) => {
                 if let Some(call) = self.tasks.exit(&header, &exit) {

@@ -232,11 +232,13 @@ impl Objects {
         self.visited_all = all;
     }
 
-    /// A namespace was made, and is empty: what its inode meant before is gone with the namespace that had it.
-    pub fn new_namespace(&mut self, ipc_ns: u32) {
-        let gone = self.living.extract_if(|identity, _| identity.ipc_ns == ipc_ns).map(|(_, lifetime)| lifetime);
+    /// A namespace was made, and was empty: what its inode meant before is gone with the namespace that had it. A snapshot
+    /// that was under way may already have met what is in it.
+    pub fn new_namespace(&mut self, ipc_ns: u32, made_ns: u64) {
+        let is_gone = |identity: &Identity, l: &mut Lifetime| identity.ipc_ns == ipc_ns && l.first_seen_ns < made_ns;
+        let gone = self.living.extract_if(is_gone).map(|(_, lifetime)| lifetime);
         self.ended.extend(gone);
-        self.names.retain(|_, identity| identity.ipc_ns != ipc_ns);
+        self.names.retain(|_, identity| identity.ipc_ns != ipc_ns || self.living.contains_key(identity));
         self.unlinked.retain(|identity, _| identity.ipc_ns != ipc_ns);
         self.visited.insert(ipc_ns);
     }
@@ -372,9 +374,19 @@ mod tests {
     fn a_new_namespace_with_an_old_inode_is_empty() {
         let mut objects = Objects::default();
         let old = get(&mut objects, 10, CREATE, 0);
-        objects.new_namespace(1);
+        objects.new_namespace(1, 15);
         let new = get(&mut objects, 20, CREATE, 0);
         assert_ne!(old.object_ref, new.object_ref);
         assert_eq!(new.created, Some(true));
+    }
+
+    #[test]
+    fn a_snapshot_that_was_under_way_met_the_new_namespace() {
+        let mut objects = Objects::default();
+        let identity = Identity { ipc_ns: 1, family: Family::Sem, id: 0 };
+        let listed = objects.listed(identity, Some(77), None, 35);
+        objects.new_namespace(1, 20);
+        let made = get(&mut objects, 30, CREATE, 0);
+        assert_eq!((made.object_ref, made.created), (Some(listed), Some(true)));
     }
 }
