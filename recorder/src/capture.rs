@@ -197,6 +197,7 @@ impl Capture {
             let (join, news) = (&mut self.join, &mut self.news);
             let until_ns = self.reader.round(|bytes| take_in_order(bytes, join, news));
             self.news.tell(until_ns, &mut self.join);
+            self.join.settle(until_ns);
             self.note_losses();
             let finished = self.join.finished();
             if !self.hand_on(finished, rows, progress) {

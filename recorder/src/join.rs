@@ -288,6 +288,15 @@ impl Join {
         }
     }
 
+    /// Every record before `until_ns` was taken: a signal whose record is not among them had none.
+    pub fn settle(&mut self, until_ns: u64) {
+        /// The longest that a CPU may stand still between a waking and the tracepoint behind it.
+        const PATIENCE_NS: u64 = 10_000_000;
+        let is_old = |call: &mut Call| call.end_ns.is_none_or(|end| end + PATIENCE_NS < until_ns);
+        let calls: Vec<Call> = self.awaiting.extract_if(.., is_old).collect();
+        calls.into_iter().for_each(|call| self.complete(call));
+    }
+
     /// Everything about a call is known.
     fn complete(&mut self, mut call: Call) {
         let duration_ns = call.end_ns.map(|end| end - call.start_ns.min(end));
