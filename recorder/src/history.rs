@@ -188,9 +188,9 @@ pub fn tell(failures: &Sender<u32>, pid: u32) {
     let _ = failures.try_send(pid); // full, or nobody takes snapshots
 }
 
-/// Whether a call failed because something ran out.
+/// Whether a call failed because something ran out: ENOSPC, EMFILE, ENFILE, ENOMEM.
 pub fn ran_out(call: &crate::call::Call) -> bool {
-    matches!(call.error().as_deref(), Some("ENOSPC" | "EMFILE" | "ENFILE" | "ENOMEM"))
+    matches!(call.ret, Some(-28 | -24 | -23 | -12))
 }
 
 /// What privilege or kernel withheld from a snapshot.
