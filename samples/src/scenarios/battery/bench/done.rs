@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 /// A call between its markers; one of the methods says how it must have ended, and writes its expected row.
 #[must_use]
 pub(in super::super) struct Done<'a> {
-    bench: &'a mut Bench,
-    row: Row,
-    entry: Entry,
-    args: [u64; 6],
-    got: std::result::Result<i64, i32>,
-    marker: i32,
-    partner: Option<Result<i32>>,
-    blocked: (u64, u64),
+    pub(super) bench: &'a mut Bench,
+    pub(super) row: Row,
+    pub(super) entry: Entry,
+    pub(super) args: [u64; 6],
+    pub(super) got: std::result::Result<i64, i32>,
+    pub(super) marker: i32,
+    pub(super) partner: Option<Result<i32>>,
+    pub(super) blocked: (u64, u64),
 }
 
 /// What only a success brings.
@@ -36,20 +36,6 @@ const RESULTS: &[(&str, &[&str])] = &[
 ];
 
 impl<'a> Done<'a> {
-    #[expect(clippy::too_many_arguments, reason = "it only keeps what the one caller has at hand")]
-    pub(super) fn new(
-        bench: &'a mut Bench,
-        row: Row,
-        entry: Entry,
-        args: [u64; 6],
-        got: std::result::Result<i64, i32>,
-        marker: i32,
-        partner: Option<Result<i32>>,
-        blocked: (u64, u64),
-    ) -> Done<'a> {
-        Done { bench, row, entry, args, got, marker, partner, blocked }
-    }
-
     /// With one more column; NULL is a value.
     pub(in super::super) fn with(mut self, column: &str, value: impl Into<Value>) -> Done<'a> {
         self.row.put(column, value);

@@ -144,7 +144,7 @@ impl Bench {
         let got = unsafe { enter(self.way, entry.0, args) };
         mark(marker, libc::GETPID);
         let row = row.set("entry_point", entry.1).set("abi", self.way.abi());
-        Done::new(self, row, entry, args, got, marker, partner, (before, setup::blocked()))
+        Done { bench: self, row, entry, args, got, marker, partner, blocked: (before, setup::blocked()) }
     }
 
     /// Adds a line to the expectations.
