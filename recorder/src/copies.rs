@@ -22,24 +22,22 @@ pub struct Copies {
 impl Copies {
     /// The first piece: at entry; where that faulted, at exit.
     pub fn a(&self) -> Option<&[u8]> {
-        let of = |small: &'_ Option<Small>| small.as_ref().filter(|s| s.valid & valid::A != 0).is_some();
-        let small = if of(&self.before) { &self.before } else { &self.after };
-        small.as_ref().filter(|s| s.valid & valid::A != 0).map(|s| &s.a[..])
+        self.pick(Small::first)
     }
 
     /// The second piece: at entry; where that faulted, at exit.
     pub fn b(&self) -> Option<&[u8]> {
-        let has = |small: &&Small| small.valid & valid::B != 0;
-        self.before.as_ref().filter(has).or(self.after.as_ref().filter(has)).map(|s| &s.b[..])
+        self.pick(Small::second)
+    }
+
+    fn pick(&self, piece: fn(&Small) -> Option<&[u8]>) -> Option<&[u8]> {
+        self.before.as_ref().and_then(piece).or_else(|| self.after.as_ref().and_then(piece))
     }
 
     /// What the call returned in user memory.
     pub fn returned(&self, shape: Shape) -> Option<&[u8]> {
         let after = self.after.as_ref()?;
-        match shape.has(Shape::INDIRECT) {
-            true => (after.valid & valid::B != 0).then_some(&after.b[..]),
-            false => (after.valid & valid::A != 0).then_some(&after.a[..]),
-        }
+        if shape.has(Shape::INDIRECT) { after.second() } else { after.first() }
     }
 
     /// The mask of blocked signals before.
@@ -74,17 +72,20 @@ pub fn unsigned(bytes: &[u8], offset: usize, length: usize) -> Option<u64> {
 pub fn changed(call: &Call, entry_sops: &[Sembuf], exit: &Tail) -> Option<bool> {
     let shape = call.shape;
     if shape.has(Shape::SOPS) {
-        let same_timeout = piece_changed(call, shape.b(), Small::second);
-        if entry_sops.is_empty() || exit.sops.is_empty() {
-            return same_timeout;
-        }
-        let sops = crate::decode::sembufs(exit.sops).ne(entry_sops.iter().copied());
-        return Some(sops | same_timeout.unwrap_or(false));
+        let timeout = piece_changed(call, shape.b(), Small::second);
+        let is_comparable = !entry_sops.is_empty() && !exit.sops.is_empty();
+        let sops = is_comparable.then(|| crate::decode::sembufs(exit.sops).ne(entry_sops.iter().copied()));
+        return either([sops, timeout]);
     }
     let a = piece_changed(call, shape.a(), Small::first);
     let b = if shape.has(Shape::INDIRECT) { None } else { piece_changed(call, shape.b(), Small::second) };
     let name = name_changed(call, exit);
-    [a, b, name].into_iter().flatten().reduce(|x, y| x | y)
+    either([a, b, name])
+}
+
+/// Whether one of these is known to have changed; `None` where nothing was compared.
+pub fn either<const N: usize>(changed: [Option<bool>; N]) -> Option<bool> {
+    changed.into_iter().flatten().reduce(|x, y| x | y)
 }
 
 /// Puts the kernel's own copy of a set or a timeout in the place of that of user memory, where it differs; whether it

@@ -1,7 +1,7 @@
 //! Joins entries and exits into calls.
 
 use crate::call::{Call, Outcome};
-use crate::copies::{self, Copies};
+use crate::copies::{self, Copies, either};
 use crate::decode::{self, Record, Tail};
 use crate::objects::{Lifetime, Objects};
 use crate::scan::{self, Scanned};
@@ -521,11 +521,6 @@ fn replace_sops(call: &mut Call, own: &[u8]) -> Option<bool> {
 /// The operations of a call, as far as they were copied.
 fn sops_of(call: &Call) -> &[Sembuf] {
     if call.sops.is_empty() { call.first_sop.as_slice() } else { &call.sops }
-}
-
-/// Whether one of these is known to have changed; `None` where nothing was compared.
-fn either<const N: usize>(changed: [Option<bool>; N]) -> Option<bool> {
-    changed.into_iter().flatten().reduce(|x, y| x | y)
 }
 
 /// The kernel begins a call again that was interrupted: the pieces are one call.

@@ -100,11 +100,13 @@ struct Process {
     exe: Option<String>,
     cmdline: Option<String>,
     cgroup: Option<String>,
+    cgroup_id: Option<u64>,
     ipc_ns: Option<u32>,
 }
 
 impl Process {
     fn of(pid: u32, with_cmdlines: bool) -> Process {
+        let cgroup = procfs::cgroup(pid);
         Process {
             pid,
             status: Status::of(pid),
@@ -112,7 +114,8 @@ impl Process {
             comm: procfs::comm(pid, pid).unwrap_or_default(),
             exe: procfs::exe(pid),
             cmdline: if with_cmdlines { procfs::cmdline(pid) } else { None },
-            cgroup: procfs::cgroup(pid),
+            cgroup_id: cgroup.as_deref().and_then(crate::follow::cgroup_id),
+            cgroup,
             ipc_ns: procfs::ipc_ns(pid),
         }
     }
@@ -121,6 +124,7 @@ impl Process {
         let time_ns = boot_ns();
         let status = Status::of_thread(self.pid, tid)?;
         let pending = [status.signals("SigPnd"), status.signals("ShdPnd")].into_iter().flatten().reduce(|a, b| a | b);
+        let blocked = status.signals("SigBlk");
         Some(Scanned {
             time_ns,
             tid,
@@ -136,10 +140,10 @@ impl Process {
             exe: self.exe.clone(),
             cmdline: self.cmdline.clone(),
             cgroup: self.cgroup.clone(),
-            cgroup_id: self.cgroup.as_deref().and_then(crate::follow::cgroup_id),
+            cgroup_id: self.cgroup_id,
             ipc_ns: self.ipc_ns,
-            signals: Signals { blocked: status.signals("SigBlk"), pending, ignored: status.signals("SigIgn") },
-            call: inside(self.pid, tid, status.signals("SigBlk"), follow, slots),
+            signals: Signals { blocked, pending, ignored: status.signals("SigIgn") },
+            call: inside(self.pid, tid, blocked, follow, slots),
         })
     }
 }

@@ -149,6 +149,10 @@ impl Start {
         Start { exact_ns: (start_ns != 0).then_some(start_ns), about_ns: None }
     }
 
+    fn about(start_ns: Option<u64>) -> Start {
+        Start { exact_ns: None, about_ns: start_ns }
+    }
+
     /// Whether two starts are those of two tasks; an unknown start tells nothing.
     fn differs(self, other: Start) -> bool {
         /// Two ticks of the slowest clock.
@@ -229,12 +233,16 @@ impl Tasks {
 
     /// The process of a thread, and the thread; those that have just ended too. Seen for the first time, they get ids.
     pub fn ids(&mut self, pid: u32, tid: u32) -> (i64, i64) {
-        let ghost = self.ghosts.get(&tid).filter(|g| g.pid == pid && !self.threads.contains_key(&tid));
-        if let Some(ghost) = ghost {
+        if let Some(ghost) = self.ghost(pid, tid) {
             return (ghost.process_id, ghost.thread_id);
         }
         let thread = self.thread(&Header { pid, tid, ..Header::zeroed() });
         (thread.process_id, thread.thread_id)
+    }
+
+    /// The thread that had this id and has ended, unless another has it now.
+    fn ghost(&self, pid: u32, tid: u32) -> Option<&Ghost> {
+        self.ghosts.get(&tid).filter(|g| g.pid == pid && !self.threads.contains_key(&tid))
     }
 
     /// The process with this id, also one that has just ended.
@@ -252,8 +260,7 @@ impl Tasks {
 
     /// A thread that was there before the trace.
     pub fn scanned(&mut self, thread: &Scanned) {
-        let is_ghost = self.ghosts.get(&thread.tid).is_some_and(|g| g.pid == thread.pid);
-        if is_ghost && !self.threads.contains_key(&thread.tid) {
+        if self.ghost(thread.pid, thread.tid).is_some() {
             return; // it ended while it was looked at
         }
         let header = Header { tid: thread.tid, pid: thread.pid, ..Header::zeroed() };
@@ -261,7 +268,7 @@ impl Tasks {
         if process.uid.is_none() {
             process.uid = thread.uid;
             process.ns_pid = thread.ns_pid;
-            process.start = process.start.or(Start { exact_ns: None, about_ns: thread.process_start_ns });
+            process.start = process.start.or(Start::about(thread.process_start_ns));
             process.comm = process.comm.or(Some(thread.process_comm));
             process.exe = thread.exe.clone();
             process.cmdline = thread.cmdline.clone();
@@ -271,7 +278,7 @@ impl Tasks {
         }
         let known = self.thread(&header);
         known.ns_tid = known.ns_tid.or(thread.ns_tid);
-        known.start = known.start.or(Start { exact_ns: None, about_ns: thread.start_ns });
+        known.start = known.start.or(Start::about(thread.start_ns));
         if known.signals == Signals::default() {
             known.signals = thread.signals;
         }
