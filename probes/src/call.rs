@@ -5,7 +5,7 @@ use crate::follow::{admits, follows};
 use crate::kernel::{self, Helper, Kernel};
 use crate::maps::{SLOTS, gate};
 use crate::queue;
-use crate::ring::{Cpu, Label, Record};
+use crate::ring::{Cpu, Label};
 use crate::stack;
 use crate::task;
 use core::ffi::c_void;
@@ -41,7 +41,7 @@ impl Event {
         let mut arguments = [0; 8];
         // SAFETY: six of eight arguments; `regs` is the tracepoint's.
         unsafe { kernel::copy_arguments::<K>(regs, compat, arguments.as_mut_ptr()) };
-        let index = shape::index(code, compat, code == shape::IPC_CODE, arguments[0]);
+        let index = shape::index(code, compat, arguments[0]);
         Event { cpu, task, code, compat, shape: shape_at(index), switches: task::switches::<K>(task), arguments }
     }
 
@@ -374,7 +374,7 @@ fn end<T: 'static>(event: &Event, tail: u8, ret: i64, flags: u8, fill: impl FnOn
         (*record.header()).switches = event.switches;
         fill(&raw mut (*pointer).tail);
     }
-    Record::submit(record);
+    record.submit();
     true
 }
 

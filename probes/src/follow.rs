@@ -6,23 +6,32 @@ use crate::task::comm;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use ipc_schema::wire::{CGROUP_LEVELS, filter, option};
 
+/// Whether this process is the recorder, or its helper: never traced, and never counted.
+#[inline(always)]
+fn is_own(pid: u32) -> bool {
+    pid == RECORDER.load() || pid == SNAPSHOT_HELPER.load()
+}
+
+/// Whether this process was asked for.
+#[inline(always)]
+fn is_asked_for(pid: u32) -> bool {
+    FILTER.load() == filter::NONE || PIDS.get_ptr(pid).is_some()
+}
+
 /// Whether the life of this process is traced.
 #[inline(always)]
 pub fn follows(pid: u32) -> bool {
-    if pid == RECORDER.load() || pid == SNAPSHOT_HELPER.load() {
-        return false;
-    }
-    FILTER.load() == filter::NONE || PIDS.get_ptr(pid).is_some()
+    !is_own(pid) && is_asked_for(pid)
 }
 
 /// Whether a call of the current task is traced; counts why not.
 #[inline(always)]
 pub fn admits(cpu: Cpu) -> bool {
-    if cpu.pid == RECORDER.load() || cpu.pid == SNAPSHOT_HELPER.load() {
+    if is_own(cpu.pid) {
         return false;
     }
     // SAFETY (all): the counters are those of this CPU, from a checked map lookup.
-    if !follows(cpu.pid) {
+    if !is_asked_for(cpu.pid) {
         fetch_add(unsafe { &raw mut (*cpu.counters).dropped_pid }, 1);
         return false;
     }

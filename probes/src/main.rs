@@ -62,7 +62,7 @@ fn signal_generate_btf(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "signal_deliver")]
 fn signal_deliver_btf(ctx: BtfTracePointContext) -> i32 {
-    signal::deliver(ctx.arg(0), ctx.arg(1), ctx.arg(2))
+    signal::deliver(ctx.arg(0), ctx.arg(2))
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -108,7 +108,7 @@ fn signal_generate_raw(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "signal_deliver")]
 fn signal_deliver_raw(ctx: RawTracePointContext) -> i32 {
-    signal::deliver(ctx.arg(0), ctx.arg(1), ctx.arg(2))
+    signal::deliver(ctx.arg(0), ctx.arg(2))
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]

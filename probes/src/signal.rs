@@ -8,11 +8,8 @@ use crate::task;
 use crate::waking::{is_exiting, take_woke};
 use ipc_schema::wire::{Signal, kind, option, slot};
 
-/// Offsets in `struct kernel_siginfo`, `include/uapi/asm-generic/siginfo.h`: part of the ABI.
-mod siginfo {
-    pub const CODE: u32 = 8;
-    pub const PID: u32 = 16;
-}
+/// The offset of `si_code` in `struct kernel_siginfo`, `include/uapi/asm-generic/siginfo.h`: part of the ABI.
+const SIGINFO_CODE: u32 = 8;
 
 /// Offsets in `struct k_sigaction`, `include/linux/signal_types.h`, x86.
 mod sigaction {
@@ -42,13 +39,27 @@ pub struct Generated {
 }
 
 #[inline(always)]
-fn code_and_pid(info: u64) -> (i32, u32) {
-    // SAFETY: beyond the special values it is a kernel pointer; the helper reads zero on a fault.
+fn code_of(info: u64) -> i32 {
     match info {
-        SEND_SIG_NOINFO => (SI_USER, 0),
-        SEND_SIG_PRIV => (SI_KERNEL, 0),
-        _ => unsafe { (Helper::read(info as *const u8, siginfo::CODE), Helper::read(info as *const u8, siginfo::PID)) },
+        SEND_SIG_NOINFO => SI_USER,
+        SEND_SIG_PRIV => SI_KERNEL,
+        // SAFETY: beyond the special values it is a kernel pointer; the helper reads zero on a fault.
+        _ => unsafe { Helper::read(info as *const u8, SIGINFO_CODE) },
     }
+}
+
+/// Writes a record; the header of `signal` is filled in here.
+#[inline(always)]
+fn write(cpu: Cpu, kind: u8, signal: Signal) -> i32 {
+    if let Some(mut record) = cpu.reserve::<Signal>(Label::of(kind)) {
+        // SAFETY: the record is a Signal whose header is filled in.
+        unsafe {
+            let header = record.header().read();
+            record.pointer().write(Signal { header, ..signal });
+        }
+        record.submit();
+    }
+    0
 }
 
 /// signal_generate: runs in the sender, or in whoever an interrupt found.
@@ -69,7 +80,7 @@ pub fn generate<K: Kernel>(g: &Generated) -> i32 {
     if !is_wanted {
         return 0;
     }
-    let (code, si_pid) = code_and_pid(g.info);
+    let code = code_of(g.info);
     let task = K::task();
     if code <= 0
         && !is_exiting::<K>(task)
@@ -77,28 +88,16 @@ pub fn generate<K: Kernel>(g: &Generated) -> i32 {
     {
         task::context_if_changed::<K>(cpu, task, slot);
     }
-    let Some(mut record) = cpu.reserve::<Signal>(Label::of(kind::SIGNAL_GENERATE)) else { return 0 };
-    let pointer = record.pointer();
-    // SAFETY: the record is a Signal; the offset is that of task_struct.pid.
-    unsafe {
-        (&raw mut (*pointer).target_tid).write(K::read(g.target, o.task_pid));
-        (&raw mut (*pointer).target_pid).write(target_pid);
-        (&raw mut (*pointer).signal).write(g.signal);
-        (&raw mut (*pointer).code).write(code);
-        (&raw mut (*pointer).result).write(g.result);
-        (&raw mut (*pointer).is_group).write(g.is_group);
-        (&raw mut (*pointer).si_pid).write(si_pid);
-        (&raw mut (*pointer).padding).write(0);
-        (&raw mut (*pointer).handler).write(0);
-        (&raw mut (*pointer).sa_flags).write(0);
-    }
-    record.submit();
-    0
+    // SAFETY: the offset is that of task_struct.pid.
+    let target_tid = unsafe { K::read(g.target, o.task_pid) };
+    let Generated { signal, is_group, result, .. } = *g;
+    let told = Signal { target_tid, target_pid, signal, code, result, is_group, ..Signal::ZERO };
+    write(cpu, kind::SIGNAL_GENERATE, told)
 }
 
 /// signal_deliver: runs in the thread that gets it.
 #[inline(always)]
-pub fn deliver(signal: i32, info: u64, action: *const u8) -> i32 {
+pub fn deliver(signal: i32, action: *const u8) -> i32 {
     let Some(cpu) = Cpu::current() else { return 0 };
     let Some(slot) = SLOTS.get_ptr_mut(cpu.tid) else { return 0 };
     // SAFETY: a slot belongs to the thread that runs.
@@ -107,22 +106,10 @@ pub fn deliver(signal: i32, info: u64, action: *const u8) -> i32 {
     if !restarting && !asked {
         return 0;
     }
-    let (code, si_pid) = code_and_pid(info);
-    let Some(mut record) = cpu.reserve::<Signal>(Label::of(kind::SIGNAL_DELIVER)) else { return 0 };
-    let pointer = record.pointer();
-    // SAFETY: the record is a Signal; `action` is the tracepoint's `struct k_sigaction`.
-    unsafe {
-        (&raw mut (*pointer).target_tid).write(cpu.tid);
-        (&raw mut (*pointer).target_pid).write(cpu.pid);
-        (&raw mut (*pointer).signal).write(signal);
-        (&raw mut (*pointer).code).write(code);
-        (&raw mut (*pointer).result).write(0);
-        (&raw mut (*pointer).is_group).write(0);
-        (&raw mut (*pointer).si_pid).write(si_pid);
-        (&raw mut (*pointer).padding).write(0);
-        (&raw mut (*pointer).handler).write(Helper::read(action, sigaction::HANDLER));
-        (&raw mut (*pointer).sa_flags).write(Helper::read(action, sigaction::FLAGS));
-    }
-    record.submit();
-    0
+    // SAFETY: `action` is the tracepoint's `struct k_sigaction`.
+    let (handler, sa_flags) =
+        unsafe { (Helper::read(action, sigaction::HANDLER), Helper::read(action, sigaction::FLAGS)) };
+    let (target_tid, target_pid) = (cpu.tid, cpu.pid);
+    let told = Signal { target_tid, target_pid, signal, handler, sa_flags, ..Signal::ZERO };
+    write(cpu, kind::SIGNAL_DELIVER, told)
 }

@@ -108,8 +108,8 @@ const IPC_MSGRCV_0: usize = 30;
 
 /// The place of a call's shape in [`TABLE`]. `call` is the first argument, which matters for `ipc(2)` only.
 #[inline(always)]
-pub const fn index(code: u8, is_i386: bool, is_ipc: bool, call: u64) -> usize {
-    if is_ipc {
+pub const fn index(code: u8, is_i386: bool, call: u64) -> usize {
+    if code == IPC_CODE {
         let (operation, version) = (call as usize & 0xffff, call >> 16 & 0xffff);
         let place = if operation == 12 && version == 0 { IPC_MSGRCV_0 } else { operation };
         return IPC_BASE + if place < 32 { place } else { 0 };
@@ -122,8 +122,7 @@ pub const IPC_CODE: u8 = 13;
 
 /// The shape of a call; its first argument matters for `ipc(2)` only.
 pub fn of(code: u8, abi: Abi, call: u64) -> Shape {
-    let is_ipc = code == IPC_CODE;
-    Shape(TABLE[index(code, matches!(abi, Abi::I386), is_ipc, call)])
+    Shape(TABLE[index(code, matches!(abi, Abi::I386), call)])
 }
 
 /// Every shape, by [`index`].
@@ -134,8 +133,8 @@ const fn table() -> [u64; SHAPES] {
     let mut code = 1;
     while code as usize <= CATALOGUE.len() {
         if let Some(entry) = by_code(code) {
-            table[index(code, false, false, 0)] = shape_of(entry, false).0;
-            table[index(code, true, false, 0)] = shape_of(entry, true).0;
+            table[index(code, false, 0)] = shape_of(entry, false).0;
+            table[index(code, true, 0)] = shape_of(entry, true).0;
         }
         code += 1;
     }

@@ -356,20 +356,22 @@ pub struct Signal {
     pub target_pid: u32,
     /// Its number.
     pub signal: i32,
-    /// `si_code` of `include/uapi/asm-generic/siginfo.h`.
+    /// Generate: `si_code` of `include/uapi/asm-generic/siginfo.h`.
     pub code: i32,
     /// Generate: TRACE_SIGNAL_* of `include/trace/events/signal.h`.
     pub result: i32,
     /// Generate: 1 if it is for the whole process.
     pub is_group: i32,
-    /// Generate: `si_pid`, in the namespace of the target; meaningful by `code`.
-    pub si_pid: u32,
-    /// Zero.
-    pub padding: u32,
     /// Deliver: address of the handler; 0 SIG_DFL, 1 SIG_IGN.
     pub handler: u64,
     /// Deliver: `sa_flags`.
     pub sa_flags: u64,
+}
+
+impl Signal {
+    /// All zeros, to fill in.
+    // SAFETY: zeros are a value of every field.
+    pub const ZERO: Signal = unsafe { core::mem::zeroed() };
 }
 
 /// What a CPU counts, two cache lines each.
@@ -538,39 +540,8 @@ pub struct Offsets {
 
 impl Offsets {
     /// Nothing is known.
-    pub const UNKNOWN: Offsets = Offsets {
-        task_status: 0,
-        task_pid: 0,
-        task_tgid: 0,
-        task_group_leader: 0,
-        task_start_boottime: 0,
-        task_exit_code: 0,
-        task_signal: 0,
-        signal_live: 0,
-        task_pending: 0,
-        task_nsproxy: 0,
-        nsproxy_ipc_ns: 0,
-        ipc_ns_inum: 0,
-        newtask_pid: 0,
-        task_blocked: 0,
-        task_flags: 0,
-        task_switches: 0,
-        bprm_filename: 0,
-        task_files: 0,
-        files_fdt: 0,
-        fdt_fd: 0,
-        fdt_max_fds: 0,
-        file_inode: 0,
-        inode_ino: 0,
-        inode_sb: 0,
-        sb_magic: 0,
-        sb_fs_info: 0,
-        mqueue_inode: 0,
-        mqueue_max_messages: 0,
-        mqueue_max_message_bytes: 0,
-        mqueue_messages: 0,
-        mqueue_bytes: 0,
-    };
+    // SAFETY: zeros are a value of every field.
+    pub const UNKNOWN: Offsets = unsafe { core::mem::zeroed() };
 }
 
 const _: () = {
@@ -590,7 +561,7 @@ const _: () = {
     assert!(size_of::<Exec>() == 184);
     assert!(size_of::<TaskExit>() == 40);
     assert!(size_of::<Waking>() == 56);
-    assert!(size_of::<Signal>() == 80);
+    assert!(size_of::<Signal>() == 72);
     assert!(size_of::<CpuCounters>() == 128);
     // A hash of the context fills the bits above.
     assert!(slot::OF_CALL < 1 << slot::HASH_SHIFT);
