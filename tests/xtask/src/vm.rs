@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// A kernel of the matrix.
@@ -35,7 +35,10 @@ pub const PASSED: &str = "ipctrace-vm: the tests passed";
 /// Only the tests that count, and those of kprobes: they need no second program to compare with.
 const TESTS: &[&str] = &["counting::", "battery::", "kprobes::", "--test-threads=1"];
 /// Emulation is ten to twenty times slower than the processor.
-const TIME_LIMIT: Duration = Duration::from_secs(600);
+const TIME_LIMIT: Duration = Duration::from_secs(900);
+/// Every test ends itself after 240 s: a machine that is silent for longer does not even run its timers. Kprobes do that
+/// to the emulator now and then, and it is booted once more.
+const SILENCE: Duration = Duration::from_secs(270);
 /// How much of the console is shown when something went wrong.
 const TAIL_LINES: usize = 60;
 
@@ -69,7 +72,13 @@ pub fn boot_all(seed: Seed) -> Result {
         eprintln!("booting {}", place::short(&image));
         let began = Instant::now();
         let log = kernel.folder().join("console.log");
-        Console::watch(qemu(&image, &initramfs, seed)?, &log)?;
+        let boot = || Console::watch(qemu(&image, &initramfs, seed)?, &log);
+        if boot()? == Ended::Frozen {
+            eprintln!("{}: frozen, silent for {} s; booting once more", kernel.name, SILENCE.as_secs());
+            if boot()? == Ended::Frozen {
+                return Err(format!("{}: frozen twice; its console is {}", kernel.name, place::short(&log)));
+            }
+        }
         eprintln!(
             "{}: passed in {:.0} s (console: {})",
             kernel.name,
@@ -108,6 +117,15 @@ fn qemu(image: &Path, initramfs: &Path, seed: Seed) -> Result<Child> {
     qemu.spawn().map_err(|error| format!("cannot start qemu: {error}; run cargo xtask setup"))
 }
 
+/// How a machine ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It printed [`PASSED`].
+    Passed,
+    /// It stood still.
+    Frozen,
+}
+
 /// What the virtual machine prints.
 struct Console {
     lines: Receiver<String>,
@@ -117,7 +135,7 @@ struct Console {
 
 impl Console {
     /// Follows the machine to its end. Success is the marker, and nothing else.
-    fn watch(mut machine: Child, log: &Path) -> Result {
+    fn watch(mut machine: Child, log: &Path) -> Result<Ended> {
         let stdout = machine.stdout.take().ok_or("qemu has no stdout")?;
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -137,18 +155,20 @@ impl Console {
         result.map_err(|error| format!("{error}; the end of the console:\n{}", console.tail()))
     }
 
-    fn read(&mut self, deadline: Instant) -> Result {
+    fn read(&mut self, deadline: Instant) -> Result<Ended> {
         let mut is_begun = false;
         loop {
-            let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
-                let is_late = Instant::now() >= deadline;
-                let what = if is_late { "did not end in time" } else { "ended without passing the tests" };
-                return Err(format!("the virtual machine {what}"));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = match self.lines.recv_timeout(left.min(SILENCE)) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) if left > SILENCE => return Ok(Ended::Frozen),
+                Err(RecvTimeoutError::Timeout) => return Err("the virtual machine did not end in time".to_owned()),
+                Err(_) => return Err("the virtual machine ended without passing the tests".to_owned()),
             };
             // The log is a convenience; the verdict does not depend on it.
             let _ = writeln!(self.log, "{line}");
             if line.ends_with(PASSED) {
-                return Ok(());
+                return Ok(Ended::Passed);
             }
             // The firmware leaves control characters before the first line.
             is_begun |= line.ends_with(BEGIN);
