@@ -1,18 +1,25 @@
 //! The command line.
 
 use crate::error::Error;
-use crate::filter::{Filter, Moment, ObjectPattern, Selection, parse_syscall};
+use crate::filter::{Filter, Moment, ObjectPattern, parse_syscall};
+use crate::finding;
 use crate::groups::Dimension;
-use crate::human::Zone;
-use crate::losses::Losses;
-use crate::marks;
+use crate::human::{self, Zone};
+use crate::opened::Opened;
+use crate::queries::Ask;
+use crate::queries::contention::Contention;
+use crate::queries::deadlocks::Deadlocks;
+use crate::queries::diff::Diff;
+use crate::queries::failures::Failures;
+use crate::queries::leaks::Leaks;
+use crate::queries::objects::Objects;
+use crate::queries::queues::Queues;
+use crate::queries::races::Races;
+use crate::queries::signals::Signals;
 use crate::queries::{latency, show, summary, verify};
 use crate::render::{self, Format, Output};
-use crate::report::{Mark, Report, Severity, Table};
-use crate::session;
-use crate::trace::Trace;
+use crate::report::{Answer, Severity};
 use clap::{Args, Parser, Subcommand};
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Answers questions from IPC traces recorded by ipc-recorder: on any machine, without root.
@@ -47,6 +54,24 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// What failed: errno by call, object and process; the limit that was hit, its usage then, the remedy
+    Failures(Asked<Failures>),
+    /// Who waits for whom: waits, hand-offs, waiter and waker, hold times, convoys, per semaphore and queue
+    Contention(Asked<Contention>),
+    /// Who waits for ever: circles of open calls over semaphores and queues, with the evidence
+    Deadlocks(Asked<Deadlocks>),
+    /// How full queues were: depth over time, blocked senders and receivers, residence, starvation
+    Queues(Asked<Queues>),
+    /// What was left behind: objects that outlive their creators, semaphores that dead processes hold
+    Leaks(Asked<Leaks>),
+    /// What happened in a wrong order: use before initialisation, re-initialisation under waiters, use after removal
+    Races(Asked<Races>),
+    /// Which signals were blocked, for how long, and which waited meanwhile
+    Signals(Asked<Signals>),
+    /// The story of each object: made, used and removed by whom; processes by objects
+    Objects(Asked<Objects>),
+    /// What changed from one trace to another: latency, failures, contention
+    Diff(Asked<Diff>),
     /// One line per call, in the order in which they ended
     Show {
         /// Print each line when its time has come, as it happened
@@ -133,54 +158,45 @@ impl Common {
     }
 
     fn open(&self) -> Result<Opened, Error> {
-        let mut seen = HashSet::new();
-        let mut traces = Vec::new();
-        for path in &self.traces {
-            let trace = Trace::open(path)?;
-            if !seen.insert(trace.manifest.trace_id.clone()) {
-                let text = format!("{} is given twice: its calls would count twice", path.display());
-                return Err(Error::Usage(text));
-            }
-            traces.push(trace);
-        }
-        session::check(&traces)?;
-        let losses = Losses::read(&traces)?;
-        let selection = Selection::new(self.filter(), &traces)?;
-        Ok(Opened { traces, losses, selection })
-    }
-}
-
-/// What every command works on.
-struct Opened {
-    traces: Vec<Trace>,
-    losses: Losses,
-    selection: Selection,
-}
-
-impl Opened {
-    fn report<'a>(&'a self, command: &'static str, before_trace: u64, tables: Vec<Table<'a>>) -> Report<'a> {
-        Report {
-            command,
-            traces: &self.traces,
-            losses: &self.losses,
-            marks: self.marks(before_trace),
-            preface: Vec::new(),
-            tables,
-            closing: Vec::new(),
-        }
-    }
-
-    fn marks(&self, before_trace: u64) -> Vec<Mark> {
-        marks::marks(&self.traces, &self.losses, before_trace)
+        Opened::new(&self.traces, self.filter())
     }
 
     /// Under `--strict` an answer that something lost could change is no answer.
-    fn strict(&self, common: &Common) -> Result<(), Error> {
-        let losses = self.marks(0).into_iter().find(|mark| mark.severity == Severity::Loss);
-        match losses {
-            Some(mark) if common.strict => Err(Error::Strict(mark.text)),
+    fn strict(&self, opened: &Opened) -> Result<(), Error> {
+        let loss = opened.marks(0).into_iter().find(|mark| mark.severity == Severity::Loss);
+        match loss {
+            Some(mark) if self.strict => Err(Error::Strict(mark.text)),
             _ => Ok(()),
         }
+    }
+}
+
+/// A command that looks for something wrong.
+#[derive(Debug, Args)]
+struct Asked<C: Ask> {
+    #[command(flatten)]
+    question: C,
+
+    /// Exit with 1 if anything is found that is certain or likely
+    #[arg(long, help_heading = "Output")]
+    check: bool,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+impl<C: Ask> Asked<C> {
+    fn run(&self) -> Result<(), Error> {
+        let opened = self.common.open()?;
+        let mut answer = self.question.ask(&opened)?;
+        finding::sort(&mut answer.findings);
+        let alarms = answer.findings.iter().filter(|finding| finding.is_alarm()).count();
+        render::write(opened.report(C::COMMAND, answer), self.common.output())?;
+        self.common.strict(&opened)?;
+        if self.check && alarms > 0 {
+            return Err(Error::Found(human::counted(alarms as i128, "finding")));
+        }
+        Ok(())
     }
 }
 
@@ -193,17 +209,30 @@ pub fn run() -> Result<(), Error> {
         Command::Summary(common) => run_summary(&common),
         Command::Latency { by, common } => run_latency(&by, &common),
         Command::Show { realtime, common } => run_show(realtime, &common),
+        Command::Failures(asked) => asked.run(),
+        Command::Contention(asked) => asked.run(),
+        Command::Deadlocks(asked) => asked.run(),
+        Command::Queues(asked) => asked.run(),
+        Command::Leaks(asked) => asked.run(),
+        Command::Races(asked) => asked.run(),
+        Command::Signals(asked) => asked.run(),
+        Command::Objects(asked) => asked.run(),
+        Command::Diff(asked) => asked.run(),
         Command::Verify(common) => run_verify(&common),
     }
 }
 
 fn run_summary(common: &Common) -> Result<(), Error> {
     let opened = common.open()?;
-    let answer = summary::ask(&opened.traces, &opened.selection)?;
-    let mut report = opened.report("summary", answer.before_trace, answer.tables(&opened.traces));
-    report.preface = summary::preface(&opened.traces, &opened.losses, common.output());
-    render::write(report, common.output())?;
-    opened.strict(common)
+    let summary = summary::ask(&opened.traces, &opened.selection)?;
+    let answer = Answer {
+        preface: summary::preface(&opened.traces, &opened.losses, common.output()),
+        tables: summary.tables(&opened.traces),
+        before_trace: summary.before_trace,
+        ..Answer::default()
+    };
+    render::write(opened.report("summary", answer), common.output())?;
+    common.strict(&opened)
 }
 
 fn run_latency(by: &[Dimension], common: &Common) -> Result<(), Error> {
@@ -211,13 +240,12 @@ fn run_latency(by: &[Dimension], common: &Common) -> Result<(), Error> {
     let mut keys = by.to_vec();
     keys.sort_by_key(|key| by.iter().position(|k| k == key));
     keys.dedup();
-    let answer = latency::ask(&opened.traces, &opened.selection, &keys)?;
-    let mut report = opened.report("latency", answer.before_trace, vec![answer.table()]);
-    if common.format == Format::Text {
-        report.closing = answer.bars();
-    }
-    render::write(report, common.output())?;
-    opened.strict(common)
+    let latency = latency::ask(&opened.traces, &opened.selection, &keys)?;
+    let closing = if common.format == Format::Text { latency.bars() } else { Vec::new() };
+    let before_trace = latency.before_trace;
+    let answer = Answer { tables: vec![latency.table()], closing, before_trace, ..Answer::default() };
+    render::write(opened.report("latency", answer), common.output())?;
+    common.strict(&opened)
 }
 
 fn run_show(realtime: bool, common: &Common) -> Result<(), Error> {
@@ -230,10 +258,10 @@ fn run_show(realtime: bool, common: &Common) -> Result<(), Error> {
         let lines = show::Lines { zone: common.tz, realtime, limit: common.limit };
         show::write_lines(&opened.traces, &opened.selection, lines)?;
     } else {
-        let table = show::table(&opened.traces, &opened.selection)?;
-        render::write(opened.report("show", 0, vec![table]), common.output())?;
+        let answer = Answer { tables: vec![show::table(&opened.traces, &opened.selection)?], ..Answer::default() };
+        render::write(opened.report("show", answer), common.output())?;
     }
-    opened.strict(common)
+    common.strict(&opened)
 }
 
 fn run_verify(common: &Common) -> Result<(), Error> {
@@ -245,12 +273,12 @@ fn run_verify(common: &Common) -> Result<(), Error> {
     for (i, trace) in opened.traces.iter().enumerate() {
         checks.extend(verify::ask(trace, &opened.losses, i)?.into_iter().map(|check| (i, check)));
     }
-    let report = opened.report("verify", 0, vec![verify::table(&opened.traces, &checks)]);
-    render::write(report, common.output())?;
+    let answer = Answer { tables: vec![verify::table(&opened.traces, &checks)], ..Answer::default() };
+    render::write(opened.report("verify", answer), common.output())?;
     let faults = checks.iter().filter(|(_, check)| check.faults > 0);
     let damaged: Vec<String> = faults.map(|(_, check)| format!("{} ({})", check.rule, check.detail)).collect();
     if !damaged.is_empty() {
         return Err(Error::Check(format!("damaged: {}", damaged.join("; "))));
     }
-    opened.strict(common)
+    common.strict(&opened)
 }

@@ -40,6 +40,9 @@ pub enum Error {
     /// A check found a fault.
     #[error("{0}")]
     Check(String),
+    /// Under `--check`: there are findings.
+    #[error("--check: {0}")]
+    Found(String),
     /// The command line asks for something that does not exist.
     #[error("{0}")]
     Usage(String),
@@ -68,7 +71,7 @@ impl Error {
             | Error::Strict(_)
             | Error::Check(_) => 3,
             Error::Usage(_) => 2,
-            Error::Output(_) => 1,
+            Error::Output(_) | Error::Found(_) => 1,
         }
     }
 

@@ -120,7 +120,8 @@ pub fn parse_syscall(text: &str) -> Result<Vec<&'static str>, String> {
     }
 }
 
-fn operations_of(family: Family) -> Vec<&'static str> {
+/// The operations of a family.
+pub fn operations_of(family: Family) -> Vec<&'static str> {
     let direct = CATALOGUE.iter().filter(|e| e.family == family).map(|e| e.operation);
     let by_ipc =
         IPC_OPERATIONS.iter().map(|o| o.twin()).filter(|twin| twin.family == family).map(|twin| twin.operation);

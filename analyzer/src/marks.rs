@@ -1,10 +1,12 @@
 //! What bears on an answer: losses, incomplete files, filters, a late start, missing privileges.
 
+use crate::filter;
 use crate::human;
 use crate::losses::{Loss, Losses};
 use crate::report::{Mark, Severity};
 use crate::trace::Trace;
-use ipc_schema::catalogue::OPERATIONS;
+use ipc_schema::catalogue::{Family, OPERATIONS};
+use ipc_schema::manifest::Missing;
 
 /// What every answer from these traces must say. `before_trace`: how many of its calls began before the recording.
 pub fn marks(traces: &[Trace], losses: &Losses, before_trace: u64) -> Vec<Mark> {
@@ -22,7 +24,7 @@ pub fn marks(traces: &[Trace], losses: &Losses, before_trace: u64) -> Vec<Mark> 
             let records = human::counted(trace.manifest.session.late_records.into(), "record");
             add(Severity::Loss, format!("{records} arrived too late to be sorted: the order of calls is not exact"));
         }
-        for text in limits(trace) {
+        for text in filters(trace, &Family::OF_CALLS).into_iter().chain(missing(trace)) {
             add(Severity::Limit, text);
         }
     }
@@ -68,17 +70,32 @@ fn loss_text(trace: &Trace, source: &str, loss: &Loss) -> String {
     format!("LOST {what}{amount} ({why}{place}, {from} to {to} after the start): {effect}")
 }
 
-fn limits(trace: &Trace) -> Vec<String> {
-    let session = &trace.manifest.session;
+/// What a trace lost of its calls, one line each.
+pub fn lost(trace: &Trace, losses: &Losses, number: usize) -> Vec<String> {
+    let mut lost = Vec::new();
+    match losses.calls(number) {
+        (0, false) => {}
+        (count, false) => lost.push(format!("{} lost", human::counted(count, "call"))),
+        (count, true) => lost.push(format!("more than {} lost", human::counted(count, "call"))),
+    }
+    if !trace.manifest.complete {
+        lost.push("the recording was not finished: what came last is missing".to_owned());
+    }
+    lost
+}
+
+/// What the recording was told to leave out, as far as it bears on calls of `families`.
+pub fn filters(trace: &Trace, families: &[Family]) -> Vec<String> {
     let mut limits = Vec::new();
-    let filters = &session.filters;
+    let filters = &trace.manifest.session.filters;
     let list = |values: &[String]| values.iter().map(|v| human::escape(v)).collect::<Vec<_>>().join(", ");
     if !filters.pids.is_empty() {
         let pids: Vec<String> = filters.pids.iter().map(ToString::to_string).collect();
         let follow = if filters.follow { " and descendants" } else { "" };
         limits.push(format!("recorded only of process {}{follow}: the others are in no answer", pids.join(", ")));
     }
-    if !filters.syscalls.is_empty() {
+    let is_left_out = |operation: &&str| !filters.syscalls.iter().any(|recorded| recorded == operation);
+    if !filters.syscalls.is_empty() && operations_of(families).iter().any(is_left_out) {
         limits.push(of_operations(&filters.syscalls, list));
     }
     if !filters.comms.is_empty() {
@@ -91,11 +108,20 @@ fn limits(trace: &Trace) -> Vec<String> {
         let shortest = human::duration(shortest.into());
         limits.push(format!("recorded only calls of at least {shortest}: counts and percentiles are of those alone"));
     }
-    for missing in &session.missing {
-        let (feature, reason) = (human::escape(&missing.feature), human::escape(&missing.reason));
-        limits.push(format!("missing {feature}: {reason}; {}", human::escape(&missing.remedy)));
-    }
     limits
+}
+
+fn operations_of(families: &[Family]) -> Vec<&'static str> {
+    families.iter().flat_map(|family| filter::operations_of(*family)).collect()
+}
+
+/// What privilege or kernel withheld.
+fn missing(trace: &Trace) -> Vec<String> {
+    let text = |missing: &Missing| {
+        let (feature, reason) = (human::escape(&missing.feature), human::escape(&missing.reason));
+        format!("missing {feature}: {reason}; {}", human::escape(&missing.remedy))
+    };
+    trace.manifest.session.missing.iter().map(text).collect()
 }
 
 /// Which operations were recorded, or which were not: the shorter list.

@@ -1,6 +1,7 @@
 //! Writes an answer as text, JSON, JSON lines or CSV.
 
 use crate::error::Error;
+use crate::finding::{self, Finding, Line};
 use crate::human::{self, Zone};
 use crate::losses::Losses;
 use crate::report::{Column, Mark, Report, Rows, Severity, Table, Unit, Value};
@@ -64,6 +65,12 @@ pub fn write(report: Report<'_>, output: Output) -> Result<(), Error> {
     }
 }
 
+/// The tables for machines: the findings are the first.
+fn all_tables<'a>(findings: &'a [Finding], traces: &'a [Trace], tables: Vec<Table<'a>>) -> Vec<Table<'a>> {
+    let first = (!findings.is_empty()).then(|| finding::table(findings, traces));
+    first.into_iter().chain(tables).collect()
+}
+
 /// Writes marks to stderr, one line each.
 pub fn write_marks_to_stderr(marks: &[Mark]) {
     for mark in marks {
@@ -116,8 +123,9 @@ fn write_text(report: Report<'_>, output: Output, mut out: impl Write) -> Result
     for line in &report.preface {
         writeln!(out, "{line}")?;
     }
+    write_findings(&report, output.zone, &mut out)?;
     for (i, table) in report.tables.into_iter().enumerate() {
-        if i > 0 || !report.preface.is_empty() {
+        if i > 0 || !report.preface.is_empty() || !report.findings.is_empty() {
             writeln!(out)?;
         }
         write_text_table(table, output, &mut out)?;
@@ -126,6 +134,22 @@ fn write_text(report: Report<'_>, output: Output, mut out: impl Write) -> Result
         writeln!(out, "{line}")?;
     }
     out.flush()?;
+    Ok(())
+}
+
+fn write_findings(report: &Report<'_>, zone: Zone, out: &mut impl Write) -> io::Result<()> {
+    for (i, paragraph) in finding::paragraphs(&report.findings, report.traces, zone).iter().enumerate() {
+        if i > 0 || !report.preface.is_empty() {
+            writeln!(out)?;
+        }
+        for Line { sign, text, is_heading } in paragraph {
+            match (is_heading, sign.is_empty()) {
+                (true, _) => writeln!(out, "{BOLD}{}{BOLD:#}", wrapped(text, WIDTH, "  "))?,
+                (_, true) => writeln!(out, "  {}", wrapped(text, WIDTH - 2, "  "))?,
+                (_, false) => writeln!(out, "  {sign} {}", wrapped(text, WIDTH - 4, "    "))?,
+            }
+        }
+    }
     Ok(())
 }
 
@@ -231,7 +255,7 @@ fn write_json(report: Report<'_>, output: Output, mut out: impl Write) -> Result
     let notes: Vec<&str> = report.marks.iter().map(|mark| mark.text.as_str()).collect();
     write!(out, "{},\"rows\":[", harmless(&serde_json::Value::from(notes).to_string()))?;
     let mut separator = "\n";
-    for table in report.tables {
+    for table in all_tables(&report.findings, report.traces, report.tables) {
         for row in limited(table.rows, output.limit) {
             out.write_all(separator.as_bytes())?;
             write_json_row(table.section, &table.columns, &row?, table.sparse, &mut out)?;
@@ -244,7 +268,7 @@ fn write_json(report: Report<'_>, output: Output, mut out: impl Write) -> Result
 }
 
 fn write_jsonl(report: Report<'_>, output: Output, mut out: impl Write) -> Result<(), Error> {
-    for table in report.tables {
+    for table in all_tables(&report.findings, report.traces, report.tables) {
         for row in limited(table.rows, output.limit) {
             write_json_row(table.section, &table.columns, &row?, table.sparse, &mut out)?;
             out.write_all(b"\n")?;
@@ -334,15 +358,16 @@ fn losses_json(traces: &[Trace], losses: &Losses) -> serde_json::Value {
 
 fn write_csv(report: Report<'_>, output: Output, mut out: impl Write) -> Result<(), Error> {
     // Tables with different columns share one heading.
-    let sections = report.tables.iter().any(|table| table.section.is_some());
+    let tables = all_tables(&report.findings, report.traces, report.tables);
+    let sections = tables.iter().any(|table| table.section.is_some());
     let mut names: Vec<String> = if sections { vec!["section".to_owned()] } else { Vec::new() };
-    for column in report.tables.iter().flat_map(|table| &table.columns) {
+    for column in tables.iter().flat_map(|table| &table.columns) {
         if !names.iter().any(|name| *name == column.name) {
             names.push(column.name.to_string());
         }
     }
     writeln!(out, "{}", names.join(","))?;
-    for table in report.tables {
+    for table in tables {
         let places: Vec<Option<usize>> =
             names.iter().map(|name| table.columns.iter().position(|column| column.name == *name)).collect();
         for row in limited(table.rows, output.limit) {

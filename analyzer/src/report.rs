@@ -1,6 +1,7 @@
 //! An answer before it is rendered: tables of named values, and what a reader must know to believe them.
 
 use crate::error::Error;
+use crate::finding::Finding;
 use crate::losses::Losses;
 use crate::trace::Trace;
 use std::borrow::Cow;
@@ -92,12 +93,29 @@ pub struct Report<'a> {
     pub losses: &'a Losses,
     /// What bears on the answer, most important first.
     pub marks: Vec<Mark>,
+    /// What is wrong, the surest first.
+    pub findings: Vec<Finding>,
     /// Lines before the tables, on a terminal.
     pub preface: Vec<String>,
     /// The tables.
     pub tables: Vec<Table<'a>>,
     /// Lines after the tables, on a terminal.
     pub closing: Vec<String>,
+}
+
+/// What a command found out.
+#[derive(Default)]
+pub struct Answer<'a> {
+    /// What is wrong, sorted by [`crate::finding::sort`].
+    pub findings: Vec<Finding>,
+    /// Lines before the tables, on a terminal.
+    pub preface: Vec<String>,
+    /// The tables.
+    pub tables: Vec<Table<'a>>,
+    /// Lines after the tables, on a terminal.
+    pub closing: Vec<String>,
+    /// How many of its calls began before the trace.
+    pub before_trace: u64,
 }
 
 /// Something that a reader must know to believe the answer.

@@ -17,6 +17,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Rows decoded at once: 64 KiB per Int64 column stay in the cache.
@@ -75,6 +76,51 @@ pub fn fold<Q: Query>(traces: &[Trace], selection: &Selection, query: &Q) -> Res
         query.merge(&mut partial, learnt);
     }
     Ok(partial)
+}
+
+/// What `read` takes out of every row of a small table, in no order.
+///
+/// # Errors
+/// The first file that cannot be believed.
+pub fn collect<T: Send>(
+    traces: &[Trace],
+    table: &'static Table,
+    columns: &[&'static str],
+    read: impl Fn(&Batch, &mut Vec<T>) -> Result<(), Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    fold(traces, &Selection::everything(), &Collect { table, columns, read, of: PhantomData })
+}
+
+/// The question behind [`collect`].
+struct Collect<'a, T, F> {
+    table: &'static Table,
+    columns: &'a [&'static str],
+    read: F,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: Send, F: Fn(&Batch, &mut Vec<T>) -> Result<(), Error> + Sync> Query for Collect<'_, T, F> {
+    type Partial = Vec<T>;
+
+    fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    fn columns(&self, _: &dyn GroupStatistics) -> Vec<&'static str> {
+        self.columns.to_vec()
+    }
+
+    fn empty(&self) -> Vec<T> {
+        Vec::new()
+    }
+
+    fn fold(&self, found: &mut Vec<T>, batch: &Batch) -> Result<(), Error> {
+        (self.read)(batch, found)
+    }
+
+    fn merge(&self, into: &mut Vec<T>, from: Vec<T>) {
+        into.extend(from);
+    }
 }
 
 impl<'a, Q: Query> Scan<'a, Q> {
@@ -167,7 +213,8 @@ fn fold_row_group<Q: Query>(
 }
 
 /// The statistics of a row group by the names of the columns.
-struct StatisticsOf<'a>(&'a RowGroupMetaData);
+#[derive(Debug)]
+pub struct StatisticsOf<'a>(pub &'a RowGroupMetaData);
 
 impl StatisticsOf<'_> {
     fn of(&self, column: &str) -> Option<&Statistics> {

@@ -31,6 +31,9 @@ impl Family {
     pub const NAMES: [(&'static str, Family); 5] =
         [("sem", Family::Sem), ("shm", Family::Shm), ("msg", Family::Msg), ("mq", Family::Mq), ("sig", Family::Sig)];
 
+    /// The families of operations: by which `ipc(2)` a call came in is another matter.
+    pub const OF_CALLS: [Family; 5] = [Family::Sem, Family::Shm, Family::Msg, Family::Mq, Family::Sig];
+
     /// The name as `--syscall %NAME` takes it; `ipc` and `libc` cannot be selected so.
     pub fn name(self) -> &'static str {
         match self {
