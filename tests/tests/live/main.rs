@@ -1,6 +1,7 @@
 //! Tests on the live kernel: they record real calls and compare with what is known about them.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod answers;
 mod battery;
 mod before;
 mod counting;
