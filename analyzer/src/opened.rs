@@ -68,15 +68,21 @@ impl Opened {
         self.traces.get(trace).map_or((0, 0), |t| (t.manifest.session.start_ns, t.manifest.session.end_ns))
     }
 
+    /// What the trace lost of its calls, and whether the question left some out.
+    pub fn lost(&self, trace: usize) -> Vec<String> {
+        let mut lost = self.traces.get(trace).map_or_else(Vec::new, |of| marks::lost(of, &self.losses, trace));
+        if !self.selection.is_everything() {
+            lost.push("only the calls asked for were looked at; ask again without filters".to_owned());
+        }
+        lost
+    }
+
     /// What could change an answer about calls of `families` in a trace: losses, filters of the recording and of the
     /// question. Empty where every such call is there.
     pub fn doubts(&self, trace: usize, families: &[Family]) -> Vec<String> {
         let Some(of) = self.traces.get(trace) else { return Vec::new() };
-        let mut doubts = marks::lost(of, &self.losses, trace);
+        let mut doubts = self.lost(trace);
         doubts.extend(marks::filters(of, families));
-        if !self.selection.is_everything() {
-            doubts.push("only the calls asked for were looked at; ask again without filters".to_owned());
-        }
         doubts
     }
 }

@@ -36,4 +36,7 @@ pub trait GroupStatistics {
 
     /// Whether a text column certainly holds nothing but `value`.
     fn is_always(&self, column: &str, value: &str) -> bool;
+
+    /// Whether a Boolean column certainly holds no true.
+    fn is_false(&self, column: &str) -> bool;
 }

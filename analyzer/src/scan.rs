@@ -232,6 +232,11 @@ impl GroupStatistics for StatisticsOf<'_> {
         let only = |bound: Option<&ByteArray>| bound.is_some_and(|bound| bound.data() == value.as_bytes());
         bounds.null_count_opt() == Some(0) && only(bounds.min_opt()) && only(bounds.max_opt())
     }
+
+    fn is_false(&self, column: &str) -> bool {
+        let all_null = self.null_count(column) == u64::try_from(self.0.num_rows()).ok();
+        all_null || matches!(self.of(column), Some(Statistics::Boolean(bounds)) if bounds.max_opt() == Some(&false))
+    }
 }
 
 /// Keeps the rows of the selection.

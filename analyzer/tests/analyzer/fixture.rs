@@ -192,7 +192,7 @@ pub fn read_manifest(directory: &Path) -> Manifest {
     serde_json::from_slice(&fs::read(directory.join(FILE_NAME)).unwrap()).unwrap()
 }
 
-fn session(parameters: &Parameters, calls: i64, end_ns: i64) -> Session {
+pub fn session(parameters: &Parameters, calls: i64, end_ns: i64) -> Session {
     let lost = parameters.losses.iter().filter(|(source, _, _)| *source != "records").filter_map(|l| l.2).sum();
     Session {
         format_version: FormatVersion::CURRENT.0,
@@ -289,7 +289,7 @@ impl TraceWriter {
         self.write_table(table, count, BTreeMap::from([(column, ids)]))
     }
 
-    fn write_losses(&self, losses: &[(&str, Option<i32>, Option<i64>)]) -> Part {
+    pub fn write_losses(&self, losses: &[(&str, Option<i32>, Option<i64>)]) -> Part {
         let sources: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::from_iter(losses.iter().map(|l| Some(l.0))));
         let mut columns = BTreeMap::from([("source", sources)]);
         columns.insert("cpu", Arc::new(Int32Array::from_iter(losses.iter().map(|l| l.1))));
@@ -305,7 +305,7 @@ pub fn file_of(table: &Table, number: usize) -> String {
     format!("{}/part-{number:05}.parquet", table.name)
 }
 
-fn session_columns(session: &Session) -> BTreeMap<&'static str, ArrayRef> {
+pub fn session_columns(session: &Session) -> BTreeMap<&'static str, ArrayRef> {
     let text = |text: &str| -> ArrayRef { Arc::new(DictionaryArray::<Int32Type>::from_iter([Some(text)])) };
     let number = |number: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![number])) };
     BTreeMap::from([

@@ -5,6 +5,8 @@ mod answers;
 mod bad_input;
 mod fixture;
 mod mutations;
+mod races;
+mod rows;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -38,6 +40,13 @@ fn rows(command: &str, trace: &Path, arguments: &[&str]) -> Vec<serde_json::Valu
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["command"], command);
     json["rows"].as_array().unwrap().clone()
+}
+
+/// The findings of a command that must succeed: kind, grade, object.
+fn findings(command: &str, trace: &Path, arguments: &[&str]) -> Vec<[String; 3]> {
+    let found = rows(command, trace, arguments).into_iter().filter(|row| row["section"] == "finding");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    found.map(|row| ["finding", "grade", "object"].map(|name| text(&row[name]))).collect()
 }
 
 /// The command fails with `code` and one line on stderr that says `text`; nothing is on stdout.
