@@ -102,7 +102,7 @@ impl Query for HitQuery<'_> {
         if statistics.is_always("outcome", "ok") {
             return vec!["error"];
         }
-        vec!["error", "object_kind", "object_id", "ipc_ns", "start_ns", "process_id", "call_id"]
+        vec!["error", "object_kind", "object_id", "ipc_ns", "command", "start_ns", "process_id", "call_id"]
     }
 
     fn empty(&self) -> Partial {
@@ -114,7 +114,7 @@ impl Query for HitQuery<'_> {
             return Ok(());
         }
         let (errors, kinds) = (batch.text("error")?, batch.text("object_kind")?);
-        let (ids, namespaces) = (batch.int64("object_id")?, batch.int64("ipc_ns")?);
+        let (ids, namespaces, commands) = (batch.int64("object_id")?, batch.int64("ipc_ns")?, batch.text("command")?);
         let (starts, processes, calls) =
             (batch.int64("start_ns")?, batch.int64("process_id")?, batch.int64("call_id")?);
         for row in 0..batch.rows() {
@@ -122,6 +122,10 @@ impl Query for HitQuery<'_> {
             let (Some("EIDRM" | "EINVAL"), Some(kind), Some(id)) = (error, kinds.get(row), int64_at(ids, row)) else {
                 continue;
             };
+            // Who removes what is gone already uses nothing.
+            if commands.get(row) == Some("IPC_RMID") {
+                continue;
+            }
             let id = Id { trace: batch.trace, kind: kind.to_owned(), id, ipc_ns: int64_at(namespaces, row) };
             let Some(removals) = self.removals.get(&id) else { continue };
             let (start_ns, process_id) = (starts.value(row), processes.value(row));
