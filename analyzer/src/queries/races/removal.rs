@@ -122,8 +122,8 @@ impl Query for HitQuery<'_> {
             let (Some("EIDRM" | "EINVAL"), Some(kind), Some(id)) = (error, kinds.get(row), int64_at(ids, row)) else {
                 continue;
             };
-            // Who removes what is gone already uses nothing.
-            if commands.get(row) == Some("IPC_RMID") {
+            // Who asks whether it is there, or removes what is gone already, uses nothing.
+            if matches!(commands.get(row), Some("IPC_RMID" | "IPC_STAT")) {
                 continue;
             }
             let id = Id { trace: batch.trace, kind: kind.to_owned(), id, ipc_ns: int64_at(namespaces, row) };
