@@ -5,6 +5,7 @@ mod answers;
 mod bad_input;
 mod fixture;
 mod mutations;
+mod objects;
 mod races;
 mod rows;
 
