@@ -86,9 +86,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // An error: it has ended.
+        // An error: it has ended. What the kernel does not let go must not keep the test from saying so.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The first process of the virtual machine: mounts what the programs need, runs the tests, switches the machine off.
 
 use crate::Result;
-use crate::vm::{BEGIN, PASSED};
+use crate::vm::{ALIVE, BEAT, BEGIN, PASSED};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
+use std::fs;
 use std::process::Command;
+use std::time::Instant;
 
 /// Type and place of what is mounted, in order.
 const MOUNTS: &[(&str, &str)] = &[
@@ -37,8 +39,40 @@ fn mount_all() -> Result {
     Ok(())
 }
 
+/// Says every [`BEAT`] that the machine lives, how much memory is left, and what the programs under test are doing: whoever
+/// watches can tell a machine that stands still from a test that hangs.
+fn beat() {
+    let began = Instant::now();
+    loop {
+        std::thread::sleep(BEAT);
+        let free = read("/proc/meminfo").lines().find_map(|line| line.strip_prefix("MemAvailable:").map(str::to_owned));
+        let free = free.unwrap_or_default();
+        println!("{ALIVE} {} s,{} free{}", began.elapsed().as_secs(), free.replace("  ", ""), states());
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Per process of ours: its name, state and where in the kernel it waits.
+fn states() -> String {
+    let mut states = String::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let folder = format!("/proc/{}", entry.file_name().to_string_lossy());
+        let status = read(&format!("{folder}/status"));
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+        if field("Name:").starts_with("ipc-") {
+            let place = read(&format!("{folder}/wchan"));
+            states.push_str(&format!("; {} {} {place}", field("Name:"), &field("State:").get(..1).unwrap_or("?")));
+        }
+    }
+    states
+}
+
 fn run_tests() -> Result {
     println!("{BEGIN}");
+    std::thread::spawn(beat);
     let mut tests = Command::new("/live");
     tests.args(std::env::args().skip(1));
     tests.env("PATH", "/bin").env("TMPDIR", "/tmp").env("RUST_BACKTRACE", "1");

@@ -36,9 +36,13 @@ pub const PASSED: &str = "ipctrace-vm: the tests passed";
 const TESTS: &[&str] = &["counting::", "battery::", "kprobes::", "--test-threads=1"];
 /// Emulation is ten to twenty times slower than the processor.
 const TIME_LIMIT: Duration = Duration::from_secs(900);
-/// Every test ends itself after 240 s: a machine that is silent for longer does not even run its timers. Kprobes do that
-/// to the emulator now and then, and it is booted once more.
-const SILENCE: Duration = Duration::from_secs(270);
+/// What `/init` prints while the tests run, every [`BEAT`].
+pub const ALIVE: &str = "ipctrace-vm: alive";
+/// How often.
+pub const BEAT: Duration = Duration::from_secs(15);
+/// A machine that is silent for so long does not even run its timers: it stands still, which is no test's fault, and is
+/// booted once more. A test that hangs in a machine that lives fails.
+const SILENCE: Duration = Duration::from_secs(120);
 /// How much of the console is shown when something went wrong.
 const TAIL_LINES: usize = 60;
 
@@ -72,10 +76,13 @@ pub fn boot_all(seed: Seed) -> Result {
         eprintln!("booting {}", place::short(&image));
         let began = Instant::now();
         let log = kernel.folder().join("console.log");
-        let boot = || Console::watch(qemu(&image, &initramfs, seed)?, &log);
-        if boot()? == Ended::Frozen {
-            eprintln!("{}: frozen, silent for {} s; booting once more", kernel.name, SILENCE.as_secs());
-            if boot()? == Ended::Frozen {
+        let boot = |log: &Path| Console::watch(qemu(&image, &initramfs, seed)?, log);
+        if boot(&log)? == Ended::Frozen {
+            let kept = kernel.folder().join("console-frozen.log");
+            fs::rename(&log, &kept).map_err(|error| format!("{}: {error}", kept.display()))?;
+            let (silence, kept) = (SILENCE.as_secs(), place::short(&kept));
+            eprintln!("{}: FROZEN, silent for {silence} s (console: {kept}); booting once more", kernel.name);
+            if boot(&log)? == Ended::Frozen {
                 return Err(format!("{}: frozen twice; its console is {}", kernel.name, place::short(&log)));
             }
         }
@@ -108,7 +115,7 @@ fn qemu(image: &Path, initramfs: &Path, seed: Seed) -> Result<Child> {
     // Whoever kills this program kills the machine with it.
     let mut qemu = command("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-    qemu.args(["-accel", "tcg", "-smp", "2", "-m", "1G", "-nographic", "-no-reboot", "-nic", "none"]);
+    qemu.args(["-accel", "tcg", "-smp", "2", "-m", "2G", "-nographic", "-no-reboot", "-nic", "none"]);
     // panic=-1 reboots at once, and -no-reboot makes that an end. What the kernel does not know becomes the environment
     // of /init, and what follows -- its arguments.
     let line = format!("console=ttyS0 panic=-1 quiet IPC_SEED={} -- {}", seed.0, TESTS.join(" "));
@@ -172,7 +179,8 @@ impl Console {
             }
             // The firmware leaves control characters before the first line.
             is_begun |= line.ends_with(BEGIN);
-            if is_begun {
+            // Only a run that fails shows that it was alive.
+            if is_begun && !line.starts_with(ALIVE) {
                 eprintln!("  {line}");
             }
             self.seen.push(line);
