@@ -89,8 +89,11 @@ impl Moment {
     }
 }
 
-/// Parses `5s`, `1.5ms`, `10m`.
-fn parse_duration_ns(text: &str) -> Result<i64, String> {
+/// Parses `5s`, `1.5ms`, `10m`: nanoseconds.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
     const UNITS: [(&str, f64); 8] =
         [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9), ("d", 86400e9)];
     let expected = || format!("{text:?} is no duration: a number and a unit (ns us ms s m h d), as in 5s or 1.5ms");

@@ -58,6 +58,12 @@ pub fn count(number: i128) -> String {
     text
 }
 
+/// Parts of a thousand as `12.3 %`.
+pub fn share(permille: i128) -> String {
+    let sign = if permille < 0 { "-" } else { "" };
+    format!("{sign}{}.{} %", permille.unsigned_abs() / 10, permille.unsigned_abs() % 10)
+}
+
 /// `1,234 calls`, `1 call`.
 pub fn counted(number: i128, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })

@@ -19,6 +19,7 @@ pub mod names;
 pub mod opened;
 pub mod ordered;
 pub mod part;
+pub mod passes;
 mod progress;
 pub mod queries;
 pub mod query;

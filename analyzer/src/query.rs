@@ -34,6 +34,9 @@ pub trait GroupStatistics {
     /// How many NULLs a column has, `None` if that is not known.
     fn null_count(&self, column: &str) -> Option<u64>;
 
+    /// Whether no number of a column is certainly above `bound`; NULLs do not matter.
+    fn is_at_most(&self, column: &str, bound: i64) -> bool;
+
     /// Whether a text column certainly holds nothing but `value`.
     fn is_always(&self, column: &str, value: &str) -> bool;
 

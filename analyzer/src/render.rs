@@ -240,6 +240,7 @@ fn text_of(value: &Value, unit: Unit, zone: Zone) -> String {
         (Value::Null, _) => "-".to_owned(),
         (Value::Int(number), Unit::Duration) => human::duration(*number),
         (Value::Int(number), Unit::Count) => human::count(*number),
+        (Value::Int(number), Unit::Share) => human::share(*number),
         (Value::Int(number), Unit::Instant) => human::instant(i64::try_from(*number).unwrap_or(i64::MAX), zone),
         (Value::Int(number), _) => number.to_string(),
         (Value::Bool(value), _) => value.to_string(),

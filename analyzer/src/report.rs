@@ -42,6 +42,8 @@ pub enum Unit {
     Id,
     /// A count: digits in groups of three.
     Count,
+    /// Parts of a thousand: 12.3 %.
+    Share,
     /// Nanoseconds: 1.23 ms.
     Duration,
     /// Nanoseconds since the epoch: a date.

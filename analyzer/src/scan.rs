@@ -227,6 +227,11 @@ impl GroupStatistics for StatisticsOf<'_> {
         self.of(column)?.null_count_opt()
     }
 
+    fn is_at_most(&self, column: &str, bound: i64) -> bool {
+        let Some(Statistics::Int64(bounds)) = self.of(column) else { return false };
+        bounds.max_opt().is_some_and(|max| *max <= bound)
+    }
+
     fn is_always(&self, column: &str, value: &str) -> bool {
         let Some(Statistics::ByteArray(bounds)) = self.of(column) else { return false };
         let only = |bound: Option<&ByteArray>| bound.is_some_and(|bound| bound.data() == value.as_bytes());
