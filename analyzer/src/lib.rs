@@ -15,6 +15,7 @@ pub mod human;
 pub mod intern;
 pub mod losses;
 mod marks;
+pub mod meaning;
 pub mod names;
 pub mod opened;
 pub mod ordered;

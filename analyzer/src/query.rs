@@ -16,6 +16,11 @@ pub trait Query: Sync {
     /// The columns to read of a row group; its statistics tell what cannot matter there.
     fn columns(&self, statistics: &dyn GroupStatistics) -> Vec<&'static str>;
 
+    /// A column whose NULLs tell which rows do not matter: they are not decoded any further, nor folded.
+    fn only_with(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The answer from no rows.
     fn empty(&self) -> Self::Partial;
 

@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_ar
 use arrow::datatypes::{Field, Schema};
 use ipc_schema::tables::{Table, arrow_schema};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::data_type::ByteArray;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
@@ -203,13 +203,46 @@ fn fold_row_group<Q: Query>(
             columns.push(column);
         }
     }
-    for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &columns)? {
+    let rows = match query.only_with() {
+        Some(column) => rows_with(task, column)?,
+        None => Rows::All,
+    };
+    if matches!(rows, Rows::Some(0, _)) {
+        return Ok(());
+    }
+    for batch in RowGroupReader::of_rows(task.trace, &task.part, task.row_group, &columns, rows)? {
         let batch = select(batch?, selection)?;
         if batch.rows() > 0 {
             query.fold(partial, &batch)?;
         }
     }
     Ok(())
+}
+
+/// Which rows of a row group to decode.
+enum Rows {
+    All,
+    /// How many of them, and which.
+    Some(u64, RowSelection),
+}
+
+/// The rows of a row group in which a column is not NULL: found by its statistics or by reading it alone.
+fn rows_with(task: &Task, column: &'static str) -> Result<Rows, Error> {
+    let group = task.part.metadata.metadata().row_group(task.row_group);
+    match StatisticsOf(group).null_count(column) {
+        Some(0) => return Ok(Rows::All),
+        Some(nulls) if i64::try_from(nulls) == Ok(group.num_rows()) => {
+            return Ok(Rows::Some(0, RowSelection::default()));
+        }
+        _ => {}
+    }
+    let mut masks = Vec::new();
+    for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &[column])? {
+        let array = batch?.record.column(0).clone();
+        masks.push(arrow::compute::is_not_null(&array).map_err(|e| Error::damaged("the trace", e.to_string()))?);
+    }
+    let count = masks.iter().map(|mask| mask.true_count() as u64).sum();
+    Ok(Rows::Some(count, RowSelection::from_filters(&masks)))
 }
 
 /// The statistics of a row group by the names of the columns.
@@ -279,20 +312,37 @@ impl RowGroupReader {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn new(trace: usize, part: &OpenPart, row_group: usize, columns: &[&str]) -> Result<RowGroupReader, Error> {
+        RowGroupReader::of_rows(trace, part, row_group, columns, Rows::All)
+    }
+
+    fn of_rows(
+        trace: usize,
+        part: &OpenPart,
+        row_group: usize,
+        columns: &[&str],
+        rows: Rows,
+    ) -> Result<RowGroupReader, Error> {
         let file = part.part.path.display().to_string();
         let input = part::open_file(&part.part)?;
         let metadata = part.metadata.clone();
         let group = metadata.metadata().row_group(row_group);
-        let rows_left = u64::try_from(group.num_rows()).unwrap_or(0);
+        let rows_of_group = u64::try_from(group.num_rows()).unwrap_or(0);
         // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
-        let filled = columns.iter().copied().filter(|name| StatisticsOf(group).null_count(name) != Some(rows_left));
+        let filled = columns.iter().copied().filter(|name| StatisticsOf(group).null_count(name) != Some(rows_of_group));
         let mask = ProjectionMask::columns(metadata.parquet_schema(), filled);
+        let (rows_left, selection) = match rows {
+            Rows::All => (rows_of_group, None),
+            Rows::Some(count, selection) => (count, Some(selection)),
+        };
         let reader = part::guard(|| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata)
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata)
                 .with_row_groups(vec![row_group])
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS)
-                .build()
+                .with_batch_size(BATCH_ROWS);
+            match selection {
+                Some(selection) => builder.with_row_selection(selection).build(),
+                None => builder.build(),
+            }
         })
         .map_err(|what| undecodable(&file, &what))?;
         let fields = declared_fields(part.part.table, columns).map_err(|what| Error::damaged(&file, what))?;
