@@ -6,7 +6,7 @@
 use crate::batch::{Batch, int32_at, int64_at};
 use crate::error::Error;
 use crate::filter::Selection;
-use crate::intern::{DictionaryCache, NULL, Texts, Translation};
+use crate::intern::{DictionaryCache, NULL, Texts};
 use crate::meaning::is_ordinary;
 use crate::passes::Pass;
 use crate::query::{GroupStatistics, Query};
@@ -14,13 +14,15 @@ use crate::scan;
 use crate::trace::Trace;
 use hashbrown::HashMap;
 use ipc_schema::tables::{self, Table};
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What the groups of all threads may take together, bytes.
 const BUDGET_BYTES: usize = 128 << 20;
 /// A group, its place in the table, and the slack of both.
 const GROUP_BYTES: usize = (size_of::<Key>() + size_of::<Group>()) * 2 + 8;
+/// A target, twice: in the list and in the table.
+const TARGET_BYTES: usize = size_of::<Target>() * 4 + 8;
 /// Groups that the answer keeps: some 150 MiB.
 pub const GROUPS_MAX: usize = 1 << 20;
 
@@ -48,19 +50,26 @@ impl Target {
     }
 }
 
-/// What the calls of a group have in common; texts are numbers.
+/// A kind of failure; texts are numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct Code {
     /// The index of the trace.
     pub trace: u32,
     /// The operation.
     pub syscall: u32,
     /// The errno.
     pub error: u32,
+}
+
+/// What the calls of a group have in common: few bytes, for there can be millions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The number of the [`Code`].
+    pub code: u32,
+    /// The number of the [`Target`].
+    pub target: u32,
     /// Who made them.
     pub process_id: i64,
-    /// On what.
-    pub target: Target,
 }
 
 /// The calls of one group.
@@ -74,11 +83,47 @@ pub struct Group {
     pub last_ns: i64,
 }
 
+/// Numbers from 0 for values seen.
+#[derive(Debug)]
+pub struct Numbers<T> {
+    numbers: HashMap<T, u32>,
+    values: Vec<T>,
+}
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Numbers<T> {
+        Numbers { numbers: HashMap::new(), values: Vec::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Numbers<T> {
+    fn number(&mut self, value: T) -> u32 {
+        *self.numbers.entry(value).or_insert_with(|| {
+            self.values.push(value);
+            self.values.len() as u32 - 1
+        })
+    }
+
+    /// The value of a number.
+    pub fn get(&self, number: u32) -> Option<&T> {
+        self.values.get(number as usize)
+    }
+
+    /// All values.
+    pub fn all(&self) -> &[T] {
+        &self.values
+    }
+}
+
 /// Which calls failed.
 #[derive(Debug, Default)]
 pub struct Failures {
-    /// The texts of the keys.
+    /// The texts of the codes and targets.
     pub texts: Texts,
+    /// The kinds of failures.
+    pub codes: Numbers<Code>,
+    /// What they were made on.
+    pub targets: Numbers<Target>,
     /// The groups: what is no part of normal work first, then by how many calls.
     pub groups: Vec<(Key, Group)>,
     /// Groups that were left out, and their calls.
@@ -110,74 +155,123 @@ pub fn within(bytes: usize, kept: usize, traces: &[Trace], selection: &Selection
         failures.before_trace = partial.before_trace;
         failures.take(partial, kept);
     }
-    let Failures { texts, groups, .. } = &mut failures;
-    let rank = Rank::new(texts);
-    groups.sort_unstable_by(|a, b| rank.compare(a, b));
+    let ranks = Ranks::new(&failures);
+    failures.groups.sort_unstable_by_key(|(key, group)| ranks.of(key, group));
     Ok(failures)
 }
 
 impl Failures {
+    /// The operation and the errno of a kind of failure.
+    pub fn names(&self, code: &Code) -> (&str, &str) {
+        let text = |number| self.texts.get(number).unwrap_or_default();
+        (text(code.syscall), text(code.error))
+    }
+
+    /// What a key stands for.
+    pub fn of(&self, key: &Key) -> Option<(&Code, &Target)> {
+        Some((self.codes.get(key.code)?, self.targets.get(key.target)?))
+    }
+
     fn take(&mut self, partial: Partial, kept: usize) {
-        let translation = self.texts.adopt(&partial.texts);
-        self.groups.extend(partial.groups.into_iter().map(|(key, group)| (key.translated(&translation), group)));
+        if self.groups.is_empty() {
+            (self.texts, self.codes, self.targets) = (partial.texts, partial.codes, partial.targets);
+            self.groups = partial.groups.into_iter().collect();
+        } else {
+            let translation = Translated::new(self, &partial);
+            self.groups.extend(partial.groups.into_iter().map(|(key, group)| (translation.of(&key), group)));
+        }
         if self.groups.len() > kept {
-            let rank = Rank::new(&self.texts);
-            self.groups.select_nth_unstable_by(kept, |a, b| rank.compare(a, b));
+            let ranks = Ranks::new(self);
+            self.groups.select_nth_unstable_by_key(kept, |(key, group)| ranks.of(key, group));
             self.left_out.0 += (self.groups.len() - kept) as u64;
             self.left_out.1 += self.groups.drain(kept..).map(|(_, group)| group.count).sum::<u64>();
         }
     }
 }
 
+/// From the numbers of one thread to those of another.
+struct Translated {
+    codes: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl Translated {
+    fn new(into: &mut impl Numbered, from: &Partial) -> Translated {
+        let (texts, codes, targets) = into.numbers();
+        let translation = texts.adopt(&from.texts);
+        let code = |c: &Code| Code { syscall: translation.of(c.syscall), error: translation.of(c.error), ..*c };
+        let target = |t: &Target| Target { kind: translation.of(t.kind), name: translation.of(t.name), ..*t };
+        Translated {
+            codes: from.codes.all().iter().map(|c| codes.number(code(c))).collect(),
+            targets: from.targets.all().iter().map(|t| targets.number(target(t))).collect(),
+        }
+    }
+
+    fn of(&self, key: &Key) -> Key {
+        Key { code: self.codes[key.code as usize], target: self.targets[key.target as usize], ..*key }
+    }
+}
+
+/// What has numbers for texts, codes and targets.
+trait Numbered {
+    fn numbers(&mut self) -> (&mut Texts, &mut Numbers<Code>, &mut Numbers<Target>);
+}
+
+impl Numbered for Failures {
+    fn numbers(&mut self) -> (&mut Texts, &mut Numbers<Code>, &mut Numbers<Target>) {
+        (&mut self.texts, &mut self.codes, &mut self.targets)
+    }
+}
+
+impl Numbered for Partial {
+    fn numbers(&mut self) -> (&mut Texts, &mut Numbers<Code>, &mut Numbers<Target>) {
+        (&mut self.texts, &mut self.codes, &mut self.targets)
+    }
+}
+
 /// The order of the answer: the same in every run.
-struct Rank {
-    /// Per number of a text its place in the alphabet, and whether it is an ordinary error.
-    places: Vec<(u32, bool)>,
+struct Ranks {
+    codes: Vec<(bool, u32)>,
+    targets: Vec<u32>,
 }
 
-impl Rank {
-    fn new(texts: &Texts) -> Rank {
-        let mut all: Vec<(&str, u32)> = (0..).map_while(|number| Some((texts.get(number)?, number))).collect();
-        all.sort_unstable();
-        let mut places = vec![(0, false); all.len()];
-        for (place, (text, number)) in (1..).zip(all) {
-            places[number as usize] = (place, is_ordinary(text));
-        }
-        Rank { places }
+impl Ranks {
+    fn new(failures: &Failures) -> Ranks {
+        let text = |number: u32| failures.texts.get(number);
+        let codes = failures.codes.all();
+        let places = places(codes, |code| (text(code.syscall), text(code.error), code.trace));
+        let ordinary = codes.iter().map(|code| text(code.error).is_some_and(is_ordinary));
+        let targets = places_of_targets(failures.targets.all(), &text);
+        Ranks { codes: ordinary.zip(places).collect(), targets }
     }
 
-    fn place(&self, number: u32) -> u32 {
-        self.places.get(number as usize).map_or(0, |place| place.0)
-    }
-
-    fn compare(&self, (a, of_a): &(Key, Group), (b, of_b): &(Key, Group)) -> Ordering {
-        let ordinary = |key: &Key| self.places.get(key.error as usize).is_some_and(|place| place.1);
-        let weight = |key: &Key, group: &Group| (ordinary(key), Reverse(group.count));
-        let names = |key: &Key| {
-            let target = key.target;
-            let texts = [key.syscall, key.error, target.kind, target.name].map(|number| self.place(number));
-            (key.trace, texts, target.object_ref, target.id, target.key, target.ipc_ns, key.process_id)
-        };
-        weight(a, of_a).cmp(&weight(b, of_b)).then_with(|| names(a).cmp(&names(b)))
+    fn of(&self, key: &Key, group: &Group) -> (bool, Reverse<u64>, u32, u32, i64) {
+        let (ordinary, code) = self.codes[key.code as usize];
+        (ordinary, Reverse(group.count), code, self.targets[key.target as usize], key.process_id)
     }
 }
 
-impl Key {
-    fn translated(mut self, translation: &Translation) -> Key {
-        for number in [&mut self.syscall, &mut self.error, &mut self.target.kind, &mut self.target.name] {
-            *number = translation.of(*number);
-        }
-        self
-    }
+fn places_of_targets<'a>(targets: &[Target], text: &impl Fn(u32) -> Option<&'a str>) -> Vec<u32> {
+    places(targets, |target| {
+        (text(target.kind), text(target.name), target.object_ref, target.id, target.key, target.ipc_ns)
+    })
+}
 
-    /// The same in every thread, whose numbers for texts differ.
-    fn stable_hash(&self, texts: &Texts) -> u64 {
-        let target = self.target;
-        let mut hasher = DefaultHasher::new();
-        [self.syscall, self.error, target.kind, target.name].map(|number| texts.stable_hash(number)).hash(&mut hasher);
-        (self.trace, self.process_id, target.object_ref, target.id, target.key, target.ipc_ns).hash(&mut hasher);
-        hasher.finish()
-    }
+/// The place of each value in their order.
+fn places<T, K: Ord>(values: &[T], key: impl Fn(&T) -> K) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..values.len() as u32).collect();
+    order.sort_by_cached_key(|number| key(&values[*number as usize]));
+    let mut places = vec![0; values.len()];
+    (0..).zip(order).for_each(|(place, number)| places[number as usize] = place);
+    places
+}
+
+/// A hash of a group's key: the same in every thread, whose numbers differ.
+fn stable_hash(texts: &Texts, code: &Code, target: &Target, process_id: i64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    [code.syscall, code.error, target.kind, target.name].map(|number| texts.stable_hash(number)).hash(&mut hasher);
+    (code.trace, process_id, target.object_ref, target.id, target.key, target.ipc_ns).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Group {
@@ -197,6 +291,8 @@ struct GroupQuery {
 #[derive(Default)]
 struct Partial {
     texts: Texts,
+    codes: Numbers<Code>,
+    targets: Numbers<Target>,
     groups: HashMap<Key, Group>,
     caches: [DictionaryCache; 5],
     bits: u32,
@@ -244,13 +340,13 @@ impl Query for GroupQuery {
                 (None, Some(named)) => named.target(row),
                 (object_ref, _) => Target::lifetime(object_ref),
             };
-            let (syscall, error) = (syscalls[row], errors[row]);
-            let key = Key { trace: batch.trace as u32, syscall, error, process_id: processes.value(row), target };
+            let code = Code { trace: batch.trace as u32, syscall: syscalls[row], error: errors[row] };
             // A call without an end has no error; a trace that says otherwise is answered all the same.
             let end_ns = int64_at(ends, row).unwrap_or(i64::MAX);
-            self.add(partial, key, Group { count: 1, first: (end_ns, ids.value(row)), last_ns: end_ns });
+            let group = Group { count: 1, first: (end_ns, ids.value(row)), last_ns: end_ns };
+            self.add(partial, &code, &target, processes.value(row), group);
         }
-        if partial.groups.len() * GROUP_BYTES > self.bytes && partial.groups.len() > 1 {
+        if partial.bytes() > self.bytes && partial.groups.len() > 1 {
             self.pass.halve(partial.bits);
         }
         Ok(())
@@ -259,40 +355,52 @@ impl Query for GroupQuery {
     fn merge(&self, into: &mut Partial, mut from: Partial) {
         self.put_off(into);
         self.put_off(&mut from);
-        let translation = into.texts.adopt(&from.texts);
         into.before_trace += from.before_trace;
+        if into.groups.len() < from.groups.len() {
+            std::mem::swap(into, &mut from);
+            into.before_trace += std::mem::take(&mut from.before_trace);
+        }
+        let translation = Translated::new(into, &from);
         for (key, group) in from.groups {
-            self.add(into, key.translated(&translation), group);
+            into.groups.entry(translation.of(&key)).and_modify(|known| known.merge(group)).or_insert(group);
         }
     }
 }
 
 impl GroupQuery {
-    fn add(&self, partial: &mut Partial, key: Key, group: Group) {
-        if let Some(known) = partial.groups.get_mut(&key) {
-            known.merge(group);
-        } else if self.holds(&key, &partial.texts, partial.bits) {
-            partial.groups.insert(key, group);
+    fn add(&self, partial: &mut Partial, code: &Code, target: &Target, process_id: i64, group: Group) {
+        if !self.holds(partial, code, target, process_id) {
+            return;
         }
+        let key = Key { code: partial.codes.number(*code), target: partial.targets.number(*target), process_id };
+        partial.groups.entry(key).and_modify(|known| known.merge(group)).or_insert(group);
     }
 
-    fn holds(&self, key: &Key, texts: &Texts, bits: u32) -> bool {
-        bits == 0 || self.pass.holds(key.stable_hash(texts), bits)
+    fn holds(&self, partial: &Partial, code: &Code, target: &Target, process_id: i64) -> bool {
+        partial.bits == 0 || self.pass.holds(stable_hash(&partial.texts, code, target, process_id), partial.bits)
     }
 
-    /// Drops the groups of later passes if memory ran short in any thread.
+    /// Drops the groups of later passes if memory ran short in any thread, and numbers the others anew.
     fn put_off(&self, partial: &mut Partial) {
-        let bits = self.pass.bits();
-        if bits != partial.bits {
-            partial.bits = bits;
-            let texts = &partial.texts;
-            partial.groups.retain(|key, _| self.holds(key, texts, bits));
-            partial.groups.shrink_to_fit();
+        if self.pass.bits() == partial.bits {
+            return;
+        }
+        partial.bits = self.pass.bits();
+        let groups = std::mem::take(&mut partial.groups);
+        let (codes, targets) = (std::mem::take(&mut partial.codes), std::mem::take(&mut partial.targets));
+        for (key, group) in groups {
+            if let (Some(code), Some(target)) = (codes.get(key.code), targets.get(key.target)) {
+                self.add(partial, code, target, key.process_id, group);
+            }
         }
     }
 }
 
 impl Partial {
+    fn bytes(&self) -> usize {
+        self.groups.len() * GROUP_BYTES + self.targets.all().len() * TARGET_BYTES
+    }
+
     fn numbers(&mut self, cache: usize, batch: &Batch, column: &str) -> Result<Vec<u32>, Error> {
         Ok(self.caches[cache].numbers(&batch.text(column)?, &mut self.texts))
     }

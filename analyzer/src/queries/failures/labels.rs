@@ -1,6 +1,6 @@
 //! What the numbers of the groups stand for, in few bytes each: there can be a million.
 
-use super::groups::{Failures, Target};
+use super::groups::{Failures, Key, Target};
 use crate::batch::{Batch, int32_at, int64_at};
 use crate::error::Error;
 use crate::names::{self, Wanted};
@@ -52,9 +52,15 @@ impl Labels {
     /// # Errors
     /// A part that cannot be believed.
     pub fn read(traces: &[Trace], failures: &Failures) -> Result<Labels, Error> {
-        let keys = || failures.groups.iter().map(|(key, _)| (key.trace as usize, key));
-        let processes: Wanted = keys().map(|(trace, key)| (trace, key.process_id)).collect();
-        let objects: Wanted = keys().filter_map(|(trace, key)| Some((trace, key.target.object_ref?))).collect();
+        let of_key =
+            |key: &Key| Some((failures.codes.get(key.code)?.trace as usize, failures.targets.get(key.target)?));
+        let mut processes = Wanted::new();
+        let mut objects = Wanted::new();
+        for (key, _) in &failures.groups {
+            let Some((trace, target)) = of_key(key) else { continue };
+            processes.insert((trace, key.process_id));
+            objects.extend(target.object_ref.map(|object_ref| (trace, object_ref)));
+        }
         let columns = &["process_id", "pid", "comm", "uid"];
         let found =
             scan::collect(traces, &tables::PROCESSES, columns, |b, found| read_processes(b, &processes, found))?;

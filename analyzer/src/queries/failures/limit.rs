@@ -27,9 +27,13 @@ const SEM_DEFAULTS: [i64; 4] = [32_000, 1_024_000_000, 500, 32_000];
 /// # Errors
 /// A part that cannot be believed.
 pub fn find(opened: &Opened, failed: &Failures) -> Result<Vec<Finding>, Error> {
-    let texts = |number| failed.texts.get(number).unwrap_or_default();
-    let concerns = |rule: &Rule| failed.groups.iter().any(|(k, _)| rule.concerns(texts(k.syscall), texts(k.error)));
-    if !RULES.iter().any(concerns) {
+    let is_meant = |rule: &Rule| {
+        failed.codes.all().iter().any(|code| {
+            let (syscall, error) = failed.names(code);
+            rule.concerns(syscall, error)
+        })
+    };
+    if !RULES.iter().any(is_meant) {
         return Ok(Vec::new());
     }
     let of_namespaces = RULES.iter().flat_map(|rule| rule.limits).filter(|limit| limit.scope == Scope::Namespace);

@@ -80,19 +80,21 @@ fn columns(many_traces: bool) -> Vec<Column> {
 }
 
 fn row(failed: &Failed, labels: &Labels, traces: &[Trace], key: &Key, group: &Group) -> Vec<Value> {
-    let trace = key.trace as usize;
-    let (syscall, error) = (failed.texts.get(key.syscall), failed.texts.get(key.error));
-    let object = labels.object(failed, trace, &key.target);
-    let unknown = || key.target.object_ref.map(|object_ref| format!("object {object_ref}"));
+    // Every key was made of a code and a target.
+    let Some((code, target)) = failed.of(key) else { return Vec::new() };
+    let trace = code.trace as usize;
+    let (syscall, error) = failed.names(code);
+    let object = labels.object(failed, trace, target);
+    let unknown = || target.object_ref.map(|object_ref| format!("object {object_ref}"));
     let [pid, comm] = labels.process_values(trace, key.process_id);
     vec![
         Value::text(traces.get(trace).map(|trace| trace.manifest.trace_id.clone())),
         Value::Int(group.count.into()),
-        Value::text(syscall),
-        Value::text(error),
+        Value::text(Some(syscall)),
+        Value::text(Some(error)),
         Value::text(object.label().or_else(unknown)),
         Value::text(object.kind.as_deref()),
-        Value::int(key.target.object_ref),
+        Value::int(target.object_ref),
         Value::int(object.id),
         Value::text(object.name.as_deref()),
         Value::int(object.key),
@@ -103,8 +105,8 @@ fn row(failed: &Failed, labels: &Labels, traces: &[Trace], key: &Key, group: &Gr
         Value::Int(group.first.0.into()),
         Value::Int(group.last_ns.into()),
         Value::Int(group.first.1.into()),
-        Value::Bool(is_ordinary(error.unwrap_or_default())),
-        Value::text(meaning(syscall.unwrap_or_default(), error.unwrap_or_default())),
+        Value::Bool(is_ordinary(error)),
+        Value::text(meaning(syscall, error)),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Findings `permission`: who was refused, and whose the object is.
 
-use super::groups::{Failures, Group, Key, Target};
+use super::groups::{Code, Failures, Group, Target};
 use super::labels::{Labels, Object};
 use crate::batch::{Batch, int32_at, int64_at};
 use crate::error::Error;
@@ -21,7 +21,9 @@ const PROCESSES_TOLD: usize = 3;
 
 /// The calls that an object refused with one errno.
 struct Refusal {
-    key: Key,
+    trace: usize,
+    error: u32,
+    object_ref: Option<i64>,
     object: Object,
     calls: u64,
     first: (i64, i64),
@@ -48,8 +50,7 @@ pub fn find(opened: &Opened, failed: &Failures, labels: &Labels) -> Result<Vec<F
     }
     let lifetimes = lifetimes(&opened.traces, &refusals)?;
     let refusals = together(refusals, &lifetimes);
-    let wanted: Wanted =
-        refusals.iter().filter_map(|r| Some((r.key.trace as usize, r.key.target.object_ref?))).collect();
+    let wanted: Wanted = refusals.iter().filter_map(|r| Some((r.trace, r.object_ref?))).collect();
     let owners = owners(&opened.traces, &wanted)?;
     let makers = lifetimes.iter().filter_map(|(trace, _, lifetime)| Some((trace, lifetime.created_by?))).collect();
     let makers = Processes::read(&opened.traces, &makers)?;
@@ -61,16 +62,27 @@ pub fn find(opened: &Opened, failed: &Failures, labels: &Labels) -> Result<Vec<F
 
 /// What was refused, the most calls first.
 fn refusals(failed: &Failures, labels: &Labels) -> Vec<Refusal> {
-    let mut places: HashMap<(u32, u32, Target), usize> = HashMap::new();
+    let mut places: HashMap<(u32, u32), usize> = HashMap::new();
     let mut refusals: Vec<Refusal> = Vec::new();
-    for (key, group) in &failed.groups {
-        let is_refused = matches!(failed.texts.get(key.error), Some("EACCES" | "EPERM"));
-        if !is_refused || key.target == Target::lifetime(None) {
+    let is_refused = |code: &Code| matches!(failed.names(code).1, "EACCES" | "EPERM");
+    let refused: Vec<bool> = failed.codes.all().iter().map(is_refused).collect();
+    for (key, group) in failed.groups.iter().filter(|(key, _)| refused[key.code as usize]) {
+        let Some((code, target)) = failed.of(key).filter(|(_, target)| **target != Target::lifetime(None)) else {
             continue;
-        }
-        let place = *places.entry((key.trace, key.error, key.target)).or_insert_with(|| {
-            let object = labels.object(failed, key.trace as usize, &key.target);
-            refusals.push(Refusal { key: *key, object, calls: 0, first: group.first, groups: Vec::new() });
+        };
+        let place = *places.entry((key.code, key.target)).or_insert_with(|| {
+            let trace = code.trace as usize;
+            let object = labels.object(failed, trace, target);
+            let (error, object_ref) = (code.error, target.object_ref);
+            refusals.push(Refusal {
+                trace,
+                error,
+                object_ref,
+                object,
+                calls: 0,
+                first: group.first,
+                groups: Vec::new(),
+            });
             refusals.len() - 1
         });
         let refusal = &mut refusals[place];
@@ -80,7 +92,7 @@ fn refusals(failed: &Failures, labels: &Labels) -> Vec<Refusal> {
             refusal.groups.push((key.process_id, *group));
         }
     }
-    refusals.retain(|refusal| is_about_an_object(failed.texts.get(refusal.key.error), &refusal.object));
+    refusals.retain(|refusal| is_about_an_object(failed.texts.get(refusal.error), &refusal.object));
     refusals.sort_by_key(|refusal| (Reverse(refusal.calls), refusal.first));
     refusals
 }
@@ -95,11 +107,11 @@ fn is_about_an_object(error: Option<&str>, object: &Object) -> bool {
 
 /// The lifetimes that the refused calls named, those by key or name too.
 fn lifetimes(traces: &[Trace], refusals: &[Refusal]) -> Result<Lifetimes, Error> {
-    let refs: Wanted = refusals.iter().filter_map(|r| Some((r.key.trace as usize, r.key.target.object_ref?))).collect();
+    let refs: Wanted = refusals.iter().filter_map(|r| Some((r.trace, r.object_ref?))).collect();
     let by_name: Vec<(usize, &Object)> = refusals
         .iter()
-        .filter(|refusal| refusal.key.target.object_ref.is_none())
-        .map(|refusal| (refusal.key.trace as usize, &refusal.object))
+        .filter(|refusal| refusal.object_ref.is_none())
+        .map(|refusal| (refusal.trace, &refusal.object))
         .collect();
     let columns = &["object_ref", "object_kind", "object_id", "key", "name", "ipc_ns"];
     let found: Vec<(usize, i64)> = scan::collect(traces, &tables::LIFETIMES, columns, |batch, found| {
@@ -129,9 +141,9 @@ fn lifetimes(traces: &[Trace], refusals: &[Refusal]) -> Result<Lifetimes, Error>
 
 /// The lifetime of an object that a call named and that lived then.
 fn object_ref(refusal: &Refusal, lifetimes: &Lifetimes) -> Option<i64> {
-    let (trace, object, time_ns) = (refusal.key.trace as usize, &refusal.object, refusal.first.0);
-    if refusal.key.target.object_ref.is_some() {
-        return refusal.key.target.object_ref;
+    let (trace, object, time_ns) = (refusal.trace, &refusal.object, refusal.first.0);
+    if refusal.object_ref.is_some() {
+        return refusal.object_ref;
     }
     let mut living: Vec<i64> = lifetimes
         .iter()
@@ -155,8 +167,8 @@ fn object_ref(refusal: &Refusal, lifetimes: &Lifetimes) -> Option<i64> {
 fn together(refusals: Vec<Refusal>, lifetimes: &Lifetimes) -> Vec<Refusal> {
     let mut together: Vec<Refusal> = Vec::new();
     for mut refusal in refusals {
-        refusal.key.target.object_ref = object_ref(&refusal, lifetimes);
-        let of = |r: &Refusal| (r.key.trace, r.key.error, r.key.target.object_ref);
+        refusal.object_ref = object_ref(&refusal, lifetimes);
+        let of = |r: &Refusal| (r.trace, r.error, r.object_ref);
         let same = together.iter_mut().find(|known| of(known) == of(&refusal) && of(known).2.is_some());
         match same {
             Some(known) => {
@@ -208,8 +220,8 @@ struct Known<'a> {
 
 impl Known<'_> {
     fn finding(&self, refusal: &Refusal) -> Finding {
-        let (trace, object_ref) = (refusal.key.trace as usize, refusal.key.target.object_ref);
-        let error = self.failed.texts.get(refusal.key.error).unwrap_or_default();
+        let (trace, object_ref) = (refusal.trace, refusal.object_ref);
+        let error = self.failed.texts.get(refusal.error).unwrap_or_default();
         let lifetime = object_ref.and_then(|object_ref| self.lifetimes.get(trace, object_ref));
         let object = lifetime.map(|lifetime| lifetime.object()).or_else(|| refusal.object.label());
         let snapshot = object_ref.and_then(|object_ref| self.owners.get(&(trace, object_ref)));
@@ -321,7 +333,7 @@ fn rest(more: &[Refusal]) -> Option<Finding> {
     Some(Finding {
         kind: "permission",
         grade: Grade::Certain,
-        trace: first.key.trace as usize,
+        trace: first.trace,
         object: None,
         object_ref: None,
         since_ns: Some(first.first.0),
