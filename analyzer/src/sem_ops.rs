@@ -41,13 +41,18 @@ impl<'a> SemOps<'a> {
     /// # Errors
     /// A part that cannot be believed.
     pub fn load(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.of_calls.clear();
         let (call_ids, totals) = (batch.int64("call_id")?, batch.int32("sem_ops_total")?);
-        for row in 0..batch.rows() {
-            if int32_at(totals, row).is_some_and(|total| total > 1) {
-                self.of_calls.insert(call_ids.value(row), Operations::new());
-            }
-        }
+        let has_several = |row: &usize| int32_at(totals, *row).is_some_and(|total| total > 1);
+        self.load_calls((0..batch.rows()).filter(has_several).map(|row| call_ids.value(row)))
+    }
+
+    /// Reads what belongs to these calls, and forgets the rest.
+    ///
+    /// # Errors
+    /// A part that cannot be believed.
+    pub fn load_calls(&mut self, call_ids: impl Iterator<Item = i64>) -> Result<(), Error> {
+        self.of_calls.clear();
+        self.of_calls.extend(call_ids.map(|call_id| (call_id, Operations::new())));
         let (Some(least), Some(most)) = (self.of_calls.keys().min().copied(), self.of_calls.keys().max().copied())
         else {
             return Ok(());

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::filter::Selection;
 use crate::intern::{DictionaryCache, NULL, Texts};
 use crate::meaning::is_ordinary;
-use crate::passes::Pass;
+use crate::passes::{Pass, Passes};
 use crate::query::{GroupStatistics, Query};
 use crate::scan;
 use crate::trace::Trace;
@@ -146,12 +146,12 @@ pub fn ask(traces: &[Trace], selection: &Selection) -> Result<Failures, Error> {
 /// As there.
 pub fn within(bytes: usize, kept: usize, traces: &[Trace], selection: &Selection) -> Result<Failures, Error> {
     let mut failures = Failures::default();
-    let mut passes = vec![Pass::all()];
-    while let Some(pass) = passes.pop() {
+    let mut passes = Passes::new();
+    while let Some(pass) = passes.begin() {
         let query = GroupQuery { pass, bytes: bytes / rayon::current_num_threads() };
         let mut partial = scan::fold(traces, selection, &query)?;
         query.put_off(&mut partial);
-        passes.extend(query.pass.rest());
+        passes.end(&query.pass);
         failures.before_trace = partial.before_trace;
         failures.take(partial, kept);
     }
@@ -347,7 +347,7 @@ impl Query for GroupQuery {
             self.add(partial, &code, &target, processes.value(row), group);
         }
         if partial.bytes() > self.bytes && partial.groups.len() > 1 {
-            self.pass.halve(partial.bits);
+            self.pass.put_off_half(partial.bits);
         }
         Ok(())
     }
