@@ -2,6 +2,7 @@
 //! declared one. Only then may it be decoded.
 
 use crate::error::Error;
+use crate::footer;
 use crate::trace::Part;
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
@@ -18,13 +19,15 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 /// A footer of a trace with all columns takes some 20 KiB per row group.
-const FOOTER_BYTES_MAX: u32 = 64 << 20;
+const FOOTER_BYTES_MAX: u32 = 32 << 20;
 /// The recorder rotates its parts long before.
 const ROW_GROUPS_MAX: usize = 100_000;
 /// Other writers make row groups of a million rows.
 const ROW_GROUP_ROWS_MAX: i64 = 1 << 24;
 /// What one column of one row group may decode to.
 const COLUMN_BYTES_MAX: i64 = 1 << 30;
+/// The headers of the pages alone make it less: what claims more is a few bytes that decode for hours.
+const ROWS_PER_BYTE_MAX: u64 = 1024;
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Fits the second-level cache together with what else is there.
 const HASH_BUFFER_BYTES: usize = 64 << 10;
@@ -174,20 +177,28 @@ fn read_footer(file: &PartFile) -> Result<ParquetMetaData, String> {
         return Err(format!("its footer claims {length} bytes, more than a trace can need: refused"));
     }
     let footer = file.get_bytes(file.bytes - 8 - u64::from(length), length as usize).map_err(|e| e.to_string())?;
-    guard(|| ParquetMetaDataReader::decode_metadata(&footer)).map_err(|what| format!("its footer is damaged: {what}"))
+    footer::check(&footer)
+        .and_then(|()| guard(|| ParquetMetaDataReader::decode_metadata(&footer)))
+        .map_err(|what| format!("its footer is damaged: {what}"))
 }
 
 fn check_bounds(footer: &ParquetMetaData, file_bytes: u64) -> Result<(), String> {
     if footer.num_row_groups() > ROW_GROUPS_MAX {
         return Err(format!("claims {} row groups, more than a trace can need: refused", footer.num_row_groups()));
     }
-    let mut rows: i64 = 0;
+    let (mut rows, mut chunk_bytes) = (0i64, 0u64);
     for group in footer.row_groups() {
         if !(0..=ROW_GROUP_ROWS_MAX).contains(&group.num_rows()) {
             return Err(format!("claims a row group of {} rows: refused", group.num_rows()));
         }
         rows = rows.saturating_add(group.num_rows());
-        check_columns(group, file_bytes)?;
+        chunk_bytes = chunk_bytes.saturating_add(check_columns(group, file_bytes)?);
+    }
+    if chunk_bytes > file_bytes {
+        return Err(format!("its columns take {chunk_bytes} bytes, the file has {file_bytes}: refused"));
+    }
+    if rows.unsigned_abs() > file_bytes.saturating_mul(ROWS_PER_BYTE_MAX) {
+        return Err(format!("claims {rows} rows in {file_bytes} bytes: refused"));
     }
     if rows != footer.file_metadata().num_rows() {
         return Err(format!("its row groups hold {rows} rows, its footer says {}", footer.file_metadata().num_rows()));
@@ -195,7 +206,9 @@ fn check_bounds(footer: &ParquetMetaData, file_bytes: u64) -> Result<(), String>
     Ok(())
 }
 
-fn check_columns(group: &RowGroupMetaData, file_bytes: u64) -> Result<(), String> {
+/// The bytes that the columns of a row group take.
+fn check_columns(group: &RowGroupMetaData, file_bytes: u64) -> Result<u64, String> {
+    let mut total: u64 = 0;
     for column in group.columns() {
         let name = column.column_path().string();
         let bytes = column.uncompressed_size();
@@ -203,16 +216,18 @@ fn check_columns(group: &RowGroupMetaData, file_bytes: u64) -> Result<(), String
             return Err(format!("claims {bytes} bytes for column {name} of one row group: refused"));
         }
         let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let length = u64::try_from(column.compressed_size()).ok();
         let inside = u64::try_from(start)
             .ok()
-            .zip(u64::try_from(column.compressed_size()).ok())
+            .zip(length)
             .and_then(|(start, length)| start.checked_add(length))
             .is_some_and(|end| end <= file_bytes);
         if !inside {
             return Err(format!("places column {name} outside the file; copy the trace again"));
         }
+        total = total.saturating_add(length.unwrap_or(0));
     }
-    Ok(())
+    Ok(total)
 }
 
 /// Checks the types against the declared ones and reads text as dictionaries.

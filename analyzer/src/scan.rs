@@ -4,24 +4,28 @@
 use crate::batch::Batch;
 use crate::error::Error;
 use crate::filter::Selection;
+use crate::pages;
 use crate::part::{self, Checksum, OpenPart};
 use crate::progress::Progress;
 use crate::query::{GroupStatistics, Query};
 use crate::trace::{Part, Trace};
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{Field, Schema};
-use ipc_schema::tables::{Table, arrow_schema};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::{Field, Int32Type, Schema};
+use ipc_schema::tables::{self, Table, arrow_schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::data_type::ByteArray;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Rows decoded at once: 64 KiB per Int64 column stay in the cache.
 pub const BATCH_ROWS: usize = 8192;
+/// No text of a trace is longer, but documents of the table `session`.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 /// While fewer row groups wait, a thread opens the next part: its checksum is made beside the decoding of others.
 const ROW_GROUPS_AHEAD: usize = 64;
 
@@ -304,6 +308,7 @@ pub struct RowGroupReader {
     /// For a column without values: NULLs enough for any batch.
     nulls: Vec<Option<ArrayRef>>,
     rows_left: u64,
+    text_bytes_max: usize,
 }
 
 impl RowGroupReader {
@@ -328,17 +333,20 @@ impl RowGroupReader {
         let group = metadata.metadata().row_group(row_group);
         let rows_of_group = u64::try_from(group.num_rows()).unwrap_or(0);
         // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
-        let filled = columns.iter().copied().filter(|name| StatisticsOf(group).null_count(name) != Some(rows_of_group));
-        let mask = ProjectionMask::columns(metadata.parquet_schema(), filled);
+        let filled: HashSet<&str> =
+            columns.iter().copied().filter(|name| StatisticsOf(group).null_count(name) != Some(rows_of_group)).collect();
+        let mask = ProjectionMask::columns(metadata.parquet_schema(), filled.iter().copied());
         let (rows_left, selection) = match rows {
             Rows::All => (rows_of_group, None),
             Rows::Some(count, selection) => (count, Some(selection)),
         };
+        let batch_rows = pages::check(&input, group, |name| filled.contains(name), BATCH_ROWS)
+            .map_err(|what| undecodable(&file, &what))?;
         let reader = part::guard(|| {
             let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata)
                 .with_row_groups(vec![row_group])
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS);
+                .with_batch_size(batch_rows);
             match selection {
                 Some(selection) => builder.with_row_selection(selection).build(),
                 None => builder.build(),
@@ -346,7 +354,9 @@ impl RowGroupReader {
         })
         .map_err(|what| undecodable(&file, &what))?;
         let fields = declared_fields(part.part.table, columns).map_err(|what| Error::damaged(&file, what))?;
-        Ok(RowGroupReader { trace, file, nulls: vec![None; fields.len()], fields, reader, rows_left })
+        let is_session = part.part.table.name == tables::SESSION.name;
+        let text_bytes_max = if is_session { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX };
+        Ok(RowGroupReader { trace, file, nulls: vec![None; fields.len()], fields, reader, rows_left, text_bytes_max })
     }
 
     /// Puts the columns into the order asked for, NULL where the file has none.
@@ -361,6 +371,10 @@ impl RowGroupReader {
             };
             if !field.is_nullable() && array.null_count() > 0 {
                 let what = format!("column {} holds NULL where none is allowed", field.name());
+                return Err(Error::damaged(&self.file, what));
+            }
+            if let Some(bytes) = longest_text(&array).filter(|bytes| *bytes > self.text_bytes_max) {
+                let what = format!("column {} holds a text of {bytes} bytes: refused", field.name());
                 return Err(Error::damaged(&self.file, what));
             }
             // The file may allow NULL where the table does not.
@@ -395,6 +409,15 @@ impl Iterator for RowGroupReader {
         self.rows_left = self.rows_left.saturating_sub(record.num_rows() as u64);
         Some(self.arrange(&record))
     }
+}
+
+/// The length of the longest text of a column, if it has texts and they are not all short together.
+fn longest_text(array: &ArrayRef) -> Option<usize> {
+    let texts = array.as_dictionary_opt::<Int32Type>()?.values().as_string_opt::<i32>()?;
+    if texts.values().len() <= TEXT_BYTES_MAX {
+        return None;
+    }
+    texts.offsets().lengths().max()
 }
 
 fn declared_fields(table: &Table, columns: &[&str]) -> Result<Vec<Field>, String> {

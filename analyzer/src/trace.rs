@@ -5,6 +5,7 @@ use crate::error::Error;
 use ipc_schema::manifest::{self, Manifest};
 use ipc_schema::tables::{self, Table};
 use ipc_schema::version::FormatVersion;
+use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
@@ -158,15 +159,19 @@ fn read_manifest(path: &Path) -> Result<Manifest, Error> {
     }
     let broken =
         |error: serde_json::Error| damaged(format!("not a manifest of a trace ({error}); copy the trace again"));
-    check_version(path, &serde_json::from_slice(&text).map_err(broken)?, damaged)?;
+    let versioned: Versioned = serde_json::from_slice(&text).map_err(broken)?;
+    check_version(path, versioned.format_version, damaged)?;
     serde_json::from_slice(&text).map_err(broken)
 }
 
-fn check_version(path: &Path, json: &serde_json::Value, damaged: impl Fn(String) -> Error) -> Result<(), Error> {
-    let version = json
-        .get("format_version")
-        .and_then(serde_json::Value::as_u64)
-        .ok_or_else(|| damaged("has no format_version: not a manifest of a trace".to_owned()))?;
+/// The one field that every version has; the rest is not even kept, it may be anything and large.
+#[derive(Deserialize)]
+struct Versioned {
+    format_version: Option<u64>,
+}
+
+fn check_version(path: &Path, version: Option<u64>, damaged: impl Fn(String) -> Error) -> Result<(), Error> {
+    let version = version.ok_or_else(|| damaged("has no format_version: not a manifest of a trace".to_owned()))?;
     let version = FormatVersion(u32::try_from(version).unwrap_or(u32::MAX));
     if version > FormatVersion::CURRENT {
         let readable = FormatVersion::CURRENT.0;
