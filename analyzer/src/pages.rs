@@ -170,7 +170,7 @@ fn parse_header(bytes: &[u8]) -> Result<(Header, usize), String> {
         return Err(format!("claims a page of {} values: refused", header.values));
     }
     if !ENCODINGS.contains(&header.encoding) {
-        return Err(format!("has a page in encoding {}, which no recorder writes: refused", header.encoding));
+        return Err(format!("has a page in encoding {}, which ipc-recorder never writes: refused", header.encoding));
     }
     Ok((header, length))
 }

@@ -4,6 +4,7 @@
 mod answers;
 mod bad_input;
 mod fixture;
+mod mutate;
 mod mutations;
 mod objects;
 mod races;

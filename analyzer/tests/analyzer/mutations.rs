@@ -1,83 +1,275 @@
-//! Damaged files: never a panic, never a wrong row in silence.
+//! Damaged and forged traces: never a panic, never a wrong row in silence, never more than 1 GiB or 10 s.
+//!
+//! Each mutated trace is put to two commands in turn, in a form of output in turn, each in a process of its own that the
+//! kernel keeps within its limits: two thousand processes of a normal run, forty thousand under `IPC_SOAK=1`.
 
-use crate::fixture::{self, Parameters, Random, TraceWriter};
-use crate::{on, stderr, stdout};
-use ipc_schema::tables;
+use crate::fixture::{self, Parameters, Random};
+use crate::mutate::{Mutation, Source};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const FILE: &str = "calls/part-00000.parquet";
+/// Address space, which is more than what is in use.
+const MEMORY_KIB: u64 = 1 << 20;
+/// Both threads together.
+const CPU_SECONDS: u64 = 20;
+const TIME: Duration = Duration::from_secs(10);
+const THREADS: usize = 2;
+const FORMATS: [&str; 4] = ["text", "json", "jsonl", "csv"];
+/// The commands that are put to each mutated trace.
+const COMMANDS_EACH: u64 = 2;
 
 /// `IPC_SEED`, or the day's.
 fn seed() -> u64 {
     let seed = std::env::var("IPC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
-    println!("seed {seed}");
+    println!("seed: IPC_SEED={seed}");
     seed
 }
 
-/// Changes a file in one of the ways in which files are damaged.
-fn damage(content: &mut Vec<u8>, random: &mut Random) {
-    let at = random.below(content.len() as u64) as usize;
-    match random.below(4) {
-        0 => content[at] ^= 1 << random.below(8),
-        1 => content.truncate(at),
-        2 => content[at..].iter_mut().take(16).for_each(|byte| *byte = random.next() as u8),
-        _ => {
-            // The footer is where the most harm is done.
-            let from = content.len().saturating_sub(2_000);
-            let at = from + random.below((content.len() - from) as u64) as usize;
-            content[at] = random.next() as u8;
+fn is_soak() -> bool {
+    std::env::var("IPC_SOAK").is_ok_and(|value| value == "1")
+}
+
+/// Runs the binary within the limits that a hostile trace must not break.
+fn confined(arguments: &[&str]) -> (Output, Duration) {
+    let begun = Instant::now();
+    let limits = format!("ulimit -v {MEMORY_KIB}; ulimit -t {CPU_SECONDS}; exec \"$0\" \"$@\"");
+    let output = Command::new("sh")
+        .args(["-c", &limits, env!("CARGO_BIN_EXE_ipc-analyzer")])
+        .args(arguments)
+        .env_remove("CLICOLOR_FORCE")
+        .env("RAYON_NUM_THREADS", THREADS.to_string())
+        .output()
+        .unwrap();
+    (output, begun.elapsed())
+}
+
+/// A command of the analyzer and how many traces it wants.
+struct Question {
+    name: String,
+    traces: usize,
+}
+
+/// What `--help` lists: a new command is put to the test by itself.
+fn questions(trace: &Path, other: &Path) -> Vec<Question> {
+    let help = crate::stdout(&crate::run(&["--help"]));
+    let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = listed.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let question = |name: &str| {
+        let paths = [trace.to_str().unwrap(), other.to_str().unwrap()];
+        let accepts = |traces: usize| {
+            let (output, _) = confined(&[&[name], &paths[..traces]].concat());
+            output.status.code() == Some(0)
+        };
+        let traces = (1..=2).find(|traces| accepts(*traces));
+        if traces.is_none() {
+            println!("skipped: {name} answers neither for one trace nor for two");
         }
+        traces.map(|traces| Question { name: name.to_owned(), traces })
+    };
+    names.filter_map(question).collect()
+}
+
+/// A trace that is changed and made whole again, file by file.
+struct Victim<'a> {
+    source: &'a Source,
+    directory: PathBuf,
+    /// What the commands say of the whole trace.
+    answers: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl<'a> Victim<'a> {
+    fn new(source: &'a Source, directory: PathBuf) -> Victim<'a> {
+        let victim = Victim { source, directory, answers: Mutex::default() };
+        for (file, content) in &source.parts {
+            victim.put(file, content);
+        }
+        victim.put("trace.json", source.manifest.to_string().as_bytes());
+        victim
+    }
+
+    fn put(&self, file: &str, content: &[u8]) {
+        let path = self.directory.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn restore(&self, mutation: &Mutation) {
+        for (file, _) in &mutation.files {
+            match self.source.parts.iter().find(|(name, _)| name == file) {
+                Some((_, content)) => self.put(file, content),
+                None => self.put("trace.json", self.source.manifest.to_string().as_bytes()),
+            }
+        }
+    }
+
+    fn ask(&self, question: &Question, format: &str, other: &Path) -> (Output, Duration) {
+        let paths = [self.directory.to_str().unwrap(), other.to_str().unwrap()];
+        confined(&[&[question.name.as_str()], &paths[..question.traces], &["--format", format]].concat())
+    }
+
+    /// What a command says of the whole trace; asked while it is whole.
+    fn right_answer(&self, question: &Question, format: &str, other: &Path) -> Vec<u8> {
+        let key = format!("{} {format}", question.name);
+        if let Some(answer) = self.answers.lock().unwrap().get(&key) {
+            return answer.clone();
+        }
+        let (output, _) = self.ask(question, format, other);
+        assert_eq!(output.status.code(), Some(0), "{key}: {}", crate::stderr(&output));
+        self.answers.lock().unwrap().insert(key, output.stdout.clone());
+        output.stdout
     }
 }
 
-/// Writes a damaged copy of the file; whether it differs.
-fn put(trace: &Path, whole: &[u8], random: &mut Random) -> bool {
-    let mut content = whole.to_vec();
-    damage(&mut content, random);
-    fs::write(trace.join(FILE), &content).unwrap();
-    content != whole
+/// What is wrong with how a command took a mutated trace.
+fn fault(mutation: &Mutation, output: &Output, took: Duration, right: &[u8], format: &str) -> Option<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        None => return Some(format!("ended by {}", output.status)),
+        Some(0 | 3) => {}
+        Some(code) => return Some(format!("exit code {code}")),
+    }
+    if said.contains("panicked") {
+        return Some("a panic is shown".to_owned());
+    }
+    if took > TIME {
+        return Some(format!("took {took:?}"));
+    }
+    if !mutation.checksum_holds && output.status.code() == Some(0) && output.stdout != right {
+        return Some("a wrong answer from a file whose checksum fails".to_owned());
+    }
+    if output.status.code() == Some(3) && said.lines().filter(|line| line.starts_with("ipc-analyzer:")).count() != 1 {
+        return Some("no one line that says why".to_owned());
+    }
+    // What has been written when a later part cannot be believed is no whole document, and cannot be taken for one.
+    let format = if output.status.success() { format } else { "text" };
+    unprintable(&output.stdout, format).or_else(|| unprintable(&output.stderr, "text"))
+}
+
+/// Whether something gets to a terminal that it would obey.
+fn unprintable(shown: &[u8], format: &str) -> Option<String> {
+    let Ok(text) = std::str::from_utf8(shown) else { return Some("no UTF-8".to_owned()) };
+    if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\n') {
+        return Some(format!("the control character {c:?}"));
+    }
+    if format == "json" && !text.is_empty() && serde_json::from_str::<serde_json::Value>(text).is_err() {
+        return Some("no JSON".to_owned());
+    }
+    None
+}
+
+struct Run {
+    seed: u64,
+    sources: Vec<Source>,
+    questions: Vec<Question>,
+    next: AtomicU64,
+    last: u64,
+    /// Faults, and how often each exit code came.
+    seen: Mutex<(Vec<String>, BTreeMap<String, u64>, Duration)>,
+}
+
+impl Run {
+    fn work(&self, directory: &Path) {
+        let victims: Vec<Victim<'_>> =
+            self.sources.iter().map(|source| Victim::new(source, directory.join(&source.name))).collect();
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.last {
+                return;
+            }
+            let mut random = Random(self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9)));
+            let at = random.below(victims.len() as u64) as usize;
+            self.put_to_test(number, &victims[at], &mut random);
+        }
+    }
+
+    fn put_to_test(&self, number: u64, victim: &Victim<'_>, random: &mut Random) {
+        let other = &self.sources.iter().find(|source| source.name != victim.source.name).unwrap().directory;
+        let asked: Vec<(&Question, &str)> = (0..COMMANDS_EACH)
+            .map(|i| {
+                let turn = (number * COMMANDS_EACH + i) as usize;
+                (&self.questions[turn % self.questions.len()], FORMATS[turn / self.questions.len() % FORMATS.len()])
+            })
+            .collect();
+        let right: Vec<Vec<u8>> =
+            asked.iter().map(|(question, format)| victim.right_answer(question, format, other)).collect();
+        let mutation = victim.source.mutate(&self.sources, random);
+        mutation.files.iter().for_each(|(file, content)| victim.put(file, content));
+        for ((question, format), right) in asked.iter().zip(&right) {
+            let (output, took) = victim.ask(question, format, other);
+            let fault = fault(&mutation, &output, took, right, format);
+            let mut seen = self.seen.lock().unwrap();
+            let outcome = match output.status.code() {
+                Some(0) => "answered",
+                Some(3) => "refused",
+                _ => "broken",
+            };
+            *seen.1.entry(outcome.to_owned()).or_default() += 1;
+            seen.2 = seen.2.max(took);
+            if let Some(fault) = fault {
+                let said: String = crate::stderr(&output).chars().take(400).collect();
+                let text = format!("{number}: {}: {} --format {format}: {fault}: {said}", mutation.what, question.name);
+                println!("{text}");
+                seen.0.push(text);
+            }
+        }
+        keep(number, &victim.directory);
+        victim.restore(&mutation);
+    }
+}
+
+/// `IPC_MUTATION=NUMBER IPC_KEEP=DIR` leaves that trace there.
+fn keep(number: u64, directory: &Path) {
+    let wanted = std::env::var("IPC_MUTATION").ok().and_then(|text| text.parse().ok());
+    let Some(kept) = std::env::var_os("IPC_KEEP").filter(|_| wanted == Some(number)) else { return };
+    let done = Command::new("cp").arg("-r").args([directory.as_os_str(), &kept]).status().unwrap();
+    assert!(done.success());
+}
+
+/// Real traces of the repository and a synthetic one with several row groups.
+fn sources(directory: &Path) -> Vec<Source> {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/traces");
+    let synthetic = directory.join("synthetic-source");
+    let losses = vec![("ring_full", Some(1), Some(40)), ("x32", None, None)];
+    fixture::write(
+        &synthetic,
+        &Parameters { calls: 6_000, parts: 2, row_group_rows: 1000, losses, ..Parameters::default() },
+    );
+    vec![
+        Source::read("battery", &samples.join("battery")),
+        Source::read("contended", &samples.join("contended")),
+        Source::read("synthetic", &synthetic),
+    ]
 }
 
 #[test]
-fn a_damaged_file_is_always_refused() {
+fn mutated_traces_are_refused_or_answered() {
     let directory = TempDir::new().unwrap();
-    let trace =
-        fixture::write(&directory.path().join("t"), &Parameters { calls: 2_000, parts: 1, ..Parameters::default() });
-    let whole = fs::read(trace.join(FILE)).unwrap();
-    let mut random = Random(seed());
-    for _ in 0..150 {
-        if !put(&trace, &whole, &mut random) {
-            continue;
+    let sources = sources(directory.path());
+    let questions = questions(&sources[0].directory, &sources[1].directory);
+    let count = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = count("IPC_MUTATION").unwrap_or(0);
+    let last = count("IPC_MUTATION").map(|only| only + 1);
+    let last = last.or(count("IPC_MUTATIONS")).unwrap_or(if is_soak() { 20_000 } else { 400 });
+    let run = Run { seed: seed(), sources, questions, next: AtomicU64::new(first), last, seen: Mutex::default() };
+    let folders = (0..THREADS).map(|thread| directory.path().join(format!("thread-{thread}")));
+    std::thread::scope(|scope| {
+        for folder in folders {
+            let run = &run;
+            scope.spawn(move || run.work(&folder));
         }
-        let output = on("latency", &trace, &[]);
-        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-        assert!(stderr(&output).contains(FILE), "{}", stderr(&output));
-        assert_eq!(stdout(&output), "");
-    }
-}
-
-/// An attacker can make the manifest agree with any file: then decoding itself must hold.
-#[test]
-fn a_damaged_file_with_a_right_checksum_never_panics() {
-    let directory = TempDir::new().unwrap();
-    let trace =
-        fixture::write(&directory.path().join("t"), &Parameters { calls: 2_000, parts: 1, ..Parameters::default() });
-    let whole = fs::read(trace.join(FILE)).unwrap();
-    let writer = TraceWriter { directory: trace.clone(), trace_id: "trace-a".to_owned() };
-    let original = fixture::read_manifest(&trace);
-    let mut random = Random(seed() ^ 1);
-    for _ in 0..150 {
-        put(&trace, &whole, &mut random);
-        let mut manifest = original.clone();
-        manifest.parts.retain(|part| part.file != FILE);
-        manifest.parts.push(writer.listed(&tables::CALLS, FILE, 2_000));
-        fixture::write_manifest(&trace, &manifest);
-        for command in ["latency", "verify"] {
-            let output = on(command, &trace, &[]);
-            assert!(matches!(output.status.code(), Some(0 | 3)), "{command}: {:?}", output.status);
-            assert!(!stderr(&output).contains("panicked"), "{command}: {}", stderr(&output));
-        }
-    }
+    });
+    let (faults, outcomes, longest) = run.seen.into_inner().unwrap();
+    let commands: Vec<&str> = run.questions.iter().map(|question| question.name.as_str()).collect();
+    println!(
+        "{} mutated traces, {COMMANDS_EACH} of {commands:?} each: {outcomes:?}, the longest {longest:?}",
+        last - first
+    );
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
