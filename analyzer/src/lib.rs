@@ -14,6 +14,7 @@ mod footer;
 pub mod groups;
 pub mod human;
 pub mod intern;
+mod layout;
 pub mod losses;
 mod marks;
 pub mod meaning;

@@ -39,7 +39,7 @@ pub fn marks(traces: &[Trace], losses: &Losses, before_trace: u64) -> Vec<Mark> 
 
 fn loss_text(trace: &Trace, source: &str, loss: &Loss) -> String {
     let start_ns = trace.manifest.session.start_ns;
-    let after = |ns: i64| human::duration((ns - start_ns).max(0).into());
+    let after = |ns: i64| human::duration(ns.saturating_sub(start_ns).max(0).into());
     let noun = match source {
         "records" => "record",
         "not_followed" => "descendant",

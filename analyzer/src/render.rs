@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::finding::{self, Finding, Line};
 use crate::human::{self, Zone};
+use crate::layout::{Layout, WIDTH, broken, wrapped};
 use crate::losses::Losses;
 use crate::report::{Column, Mark, Report, Rows, Severity, Table, Unit, Value};
 use crate::trace::Trace;
@@ -38,7 +39,6 @@ pub struct Output {
 
 /// Rows whose widths a text table looks at before it prints them.
 const CHUNK_ROWS: usize = 1000;
-const WIDTH: usize = 80;
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
@@ -86,26 +86,6 @@ fn mark_line(mark: &Mark) -> String {
     format!("{style}{sign}{style:#} {}", wrapped(&mark.text, WIDTH - 2, "  "))
 }
 
-/// Breaks a text at spaces.
-fn wrapped(text: &str, width: usize, indent: &str) -> String {
-    let mut lines = String::new();
-    let mut column = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length > width {
-            lines.push('\n');
-            lines.push_str(indent);
-            column = 0;
-        } else if column > 0 {
-            lines.push(' ');
-            column += 1;
-        }
-        lines.push_str(word);
-        column += length;
-    }
-    lines
-}
-
 fn limited<'a>(rows: Rows<'a>, limit: Option<usize>) -> Rows<'a> {
     match limit {
         None | Some(0) => rows,
@@ -121,7 +101,7 @@ fn write_text(report: Report<'_>, output: Output, mut out: impl Write) -> Result
         writeln!(out)?;
     }
     for line in &report.preface {
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", broken(line))?;
     }
     write_findings(&report, output.zone, &mut out)?;
     for (i, table) in report.tables.into_iter().enumerate() {
@@ -131,7 +111,7 @@ fn write_text(report: Report<'_>, output: Output, mut out: impl Write) -> Result
         write_text_table(table, output, &mut out)?;
     }
     for line in &report.closing {
-        writeln!(out, "{line}")?;
+        writeln!(out, "{}", broken(line))?;
     }
     out.flush()?;
     Ok(())
@@ -155,11 +135,11 @@ fn write_findings(report: &Report<'_>, zone: Zone, out: &mut impl Write) -> io::
 
 fn write_text_table(table: Table<'_>, output: Output, out: &mut impl Write) -> Result<(), Error> {
     if !table.title.is_empty() {
-        writeln!(out, "{BOLD}{}{BOLD:#}", table.title)?;
+        writeln!(out, "{BOLD}{}{BOLD:#}", wrapped(&table.title, WIDTH, "  "))?;
     }
     let limit = output.limit.unwrap_or(table.text_limit);
     let shown: Vec<usize> = (0..table.columns.len()).filter(|i| !table.columns[*i].heading.is_empty()).collect();
-    let mut layout = Layout::new(&table.columns, &shown);
+    let mut layout = Layout::new(shown.iter().map(|i| &table.columns[*i]));
     let mut rows = table.rows;
     let mut written = 0;
     loop {
@@ -173,10 +153,8 @@ fn write_text_table(table: Table<'_>, output: Output, out: &mut impl Write) -> R
             writeln!(out, "(none)")?;
             return Ok(());
         }
-        layout.widen(&chunk);
-        if written == 0 {
-            let headings = shown.iter().map(|i| table.columns[*i].heading.to_owned()).collect::<Vec<_>>();
-            writeln!(out, "{DIM}{}{DIM:#}", layout.line(&headings))?;
+        if layout.make_room(&chunk) || written == 0 {
+            writeln!(out, "{DIM}{}{DIM:#}", layout.headings())?;
         }
         for row in &chunk {
             writeln!(out, "{}", layout.line(row))?;
@@ -190,49 +168,17 @@ fn write_text_table(table: Table<'_>, output: Output, out: &mut impl Write) -> R
     if more > 0 {
         writeln!(out, "{DIM}… and {} more: --limit 0 shows all{DIM:#}", human::count(more as i128))?;
     }
+    write_left_out(&layout, out)
+}
+
+/// Nothing is left out in silence.
+fn write_left_out(layout: &Layout, out: &mut impl Write) -> Result<(), Error> {
+    let left_out = layout.left_out();
+    if !left_out.is_empty() {
+        let text = format!("no room for {}: --format json shows all", left_out.join(", "));
+        writeln!(out, "{DIM}… {}{DIM:#}", wrapped(&text, WIDTH - 2, "  "))?;
+    }
     Ok(())
-}
-
-/// Widths and alignments of a text table.
-struct Layout {
-    widths: Vec<usize>,
-    left: Vec<bool>,
-}
-
-impl Layout {
-    fn new(columns: &[Column], shown: &[usize]) -> Layout {
-        Layout {
-            widths: shown.iter().map(|i| columns[*i].heading.chars().count()).collect(),
-            left: shown.iter().map(|i| columns[*i].unit == Unit::Text).collect(),
-        }
-    }
-
-    fn widen(&mut self, rows: &[Vec<String>]) {
-        for row in rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-    }
-
-    fn line(&self, cells: &[String]) -> String {
-        let gaps = self.widths.len().saturating_sub(1);
-        let narrow = self.widths.iter().sum::<usize>() + 2 * gaps <= WIDTH;
-        let gap = if narrow { "  " } else { " " };
-        let mut line = String::with_capacity(WIDTH);
-        for (i, cell) in cells.iter().enumerate() {
-            if i > 0 {
-                line.push_str(gap);
-            }
-            let space = " ".repeat(self.widths[i].saturating_sub(cell.chars().count()));
-            match self.left[i] {
-                true => line.extend([cell, space.as_str()]),
-                false => line.extend([space.as_str(), cell]),
-            }
-        }
-        line.truncate(line.trim_end().len());
-        line
-    }
 }
 
 fn text_of(value: &Value, unit: Unit, zone: Zone) -> String {

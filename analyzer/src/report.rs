@@ -59,11 +59,21 @@ pub struct Column {
     pub heading: &'static str,
     /// How it reads.
     pub unit: Unit,
+    /// Where a line would be too long for a terminal, the columns with the highest numbers give way first.
+    pub yields: u8,
 }
 
 /// Shorthand for a column.
 pub const fn column(name: &'static str, heading: &'static str, unit: Unit) -> Column {
-    Column { name: Cow::Borrowed(name), heading, unit }
+    Column { name: Cow::Borrowed(name), heading, unit, yields: 0 }
+}
+
+impl Column {
+    /// The column, giving way before those with lower numbers (0 where nothing is said).
+    pub const fn yields(mut self, rank: u8) -> Column {
+        self.yields = rank;
+        self
+    }
 }
 
 /// The rows of a table, produced as they are written.

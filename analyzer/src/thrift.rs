@@ -133,7 +133,9 @@ impl<V: FnMut(&[i16], Item) -> Result<(), String>> Walker<'_, V> {
 mod tests {
     use super::*;
 
-    fn items(bytes: &[u8]) -> Result<(usize, Vec<(Vec<i16>, Item)>), String> {
+    type Met = (Vec<i16>, Item);
+
+    fn items(bytes: &[u8]) -> Result<(usize, Vec<Met>), String> {
         let mut items = Vec::new();
         let length = walk(bytes, |path, item| {
             items.push((path.to_vec(), item));
@@ -169,8 +171,8 @@ mod tests {
             (&[0x1c; 40], "nested too deeply"),
         ];
         for (bytes, said) in cases {
-            let error = items(bytes).unwrap_err();
-            assert!(error.contains(said), "{bytes:x?}: {error}");
+            let result = items(bytes);
+            assert!(result.as_ref().is_err_and(|error| error.contains(said)), "{bytes:x?}: {result:?}");
         }
     }
 }

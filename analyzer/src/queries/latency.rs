@@ -183,11 +183,11 @@ fn fill_gaps(bars: &[(i64, u64)]) -> Vec<human::Bar> {
 const MEASURES: [Column; 8] = [
     column("count", "calls", Unit::Count),
     column("total_ns", "total", Unit::Duration),
-    column("mean_ns", "mean", Unit::Duration),
+    column("mean_ns", "mean", Unit::Duration).yields(3),
     column("p50_ns", "p50", Unit::Duration),
-    column("p90_ns", "p90", Unit::Duration),
+    column("p90_ns", "p90", Unit::Duration).yields(2),
     column("p99_ns", "p99", Unit::Duration),
-    column("p999_ns", "p99.9", Unit::Duration),
+    column("p999_ns", "p99.9", Unit::Duration).yields(1),
     column("max_ns", "max", Unit::Duration),
 ];
 

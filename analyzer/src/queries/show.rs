@@ -366,7 +366,7 @@ pub fn table<'a>(traces: &'a [Trace], selection: &'a Selection) -> Result<Table<
     for known in tables::CALLS.columns {
         columns.push(column(known.name, known.name, Unit::Text));
         if known.kind == Kind::Instant {
-            columns.push(Column { name: tables::twin(known.name).into(), heading: "", unit: Unit::Text });
+            columns.push(Column { name: tables::twin(known.name).into(), heading: "", unit: Unit::Text, yields: 0 });
         }
     }
     columns.push(column("sem_ops", "", Unit::Text));

@@ -9,6 +9,7 @@ mod mutations;
 mod objects;
 mod races;
 mod rows;
+mod text;
 
 use std::path::Path;
 use std::process::{Command, Output};

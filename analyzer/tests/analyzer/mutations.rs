@@ -1,7 +1,7 @@
 //! Damaged and forged traces: never a panic, never a wrong row in silence, never more than 1 GiB or 10 s.
 //!
 //! Each mutated trace is put to two commands in turn, in a form of output in turn, each in a process of its own that the
-//! kernel keeps within its limits: two thousand processes of a normal run, forty thousand under `IPC_SOAK=1`.
+//! kernel keeps within its limits: six hundred processes of a normal run, forty thousand under `IPC_SOAK=1`.
 
 use crate::fixture::{self, Parameters, Random};
 use crate::mutate::{Mutation, Source};
@@ -57,10 +57,6 @@ struct Question {
 
 /// What `--help` lists: a new command is put to the test by itself.
 fn questions(trace: &Path, other: &Path) -> Vec<Question> {
-    let help = crate::stdout(&crate::run(&["--help"]));
-    let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let names = listed.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
-    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
     let question = |name: &str| {
         let paths = [trace.to_str().unwrap(), other.to_str().unwrap()];
         let accepts = |traces: usize| {
@@ -73,7 +69,7 @@ fn questions(trace: &Path, other: &Path) -> Vec<Question> {
         }
         traces.map(|traces| Question { name: name.to_owned(), traces })
     };
-    names.filter_map(question).collect()
+    crate::text::commands().iter().filter_map(|name| question(name)).collect()
 }
 
 /// A trace that is changed and made whole again, file by file.
@@ -256,7 +252,7 @@ fn mutated_traces_are_refused_or_answered() {
     let count = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = count("IPC_MUTATION").unwrap_or(0);
     let last = count("IPC_MUTATION").map(|only| only + 1);
-    let last = last.or(count("IPC_MUTATIONS")).unwrap_or(if is_soak() { 20_000 } else { 400 });
+    let last = last.or(count("IPC_MUTATIONS")).unwrap_or(if is_soak() { 20_000 } else { 300 });
     let run = Run { seed: seed(), sources, questions, next: AtomicU64::new(first), last, seen: Mutex::default() };
     let folders = (0..THREADS).map(|thread| directory.path().join(format!("thread-{thread}")));
     std::thread::scope(|scope| {

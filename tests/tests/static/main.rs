@@ -3,4 +3,5 @@
 
 mod catalogue;
 mod examples;
+mod golden;
 mod pages;

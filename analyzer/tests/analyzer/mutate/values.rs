@@ -88,7 +88,7 @@ fn change(array: &ArrayRef, random: &mut Random) -> (ArrayRef, &'static str) {
         return (new_null_array(array.data_type(), array.len()), "all NULL");
     }
     let odds = [1, 2, 10, 100][random.below(4) as usize];
-    let mut hits = |random: &mut Random| random.below(odds) == 0;
+    let hits = |random: &mut Random| random.below(odds) == 0;
     let changed: ArrayRef = match array.data_type() {
         DataType::Int64 => {
             let values = array.as_primitive::<arrow::datatypes::Int64Type>().iter();
