@@ -15,7 +15,7 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    Case { command: "summary", samples: &["contended", "battery"], arguments: &[] },
+    Case { command: "summary", samples: &["contended", "battery"], arguments: &["--limit", "12"] },
     Case { command: "latency", samples: &["contended"], arguments: &["--by", "syscall,object"] },
     Case { command: "latency", samples: &["battery"], arguments: &["--by", "error", "--syscall", "%sem,%msg"] },
     Case { command: "show", samples: &["battery"], arguments: &["--limit", "40"] },
