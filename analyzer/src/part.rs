@@ -22,8 +22,8 @@ use std::sync::Arc;
 const FOOTER_BYTES_MAX: u32 = 32 << 20;
 /// The recorder rotates its parts long before.
 const ROW_GROUPS_MAX: usize = 100_000;
-/// Other writers make row groups of a million rows.
-const ROW_GROUP_ROWS_MAX: i64 = 1 << 24;
+/// Other writers make row groups of a million rows; some queries hold a few columns of a row group.
+const ROW_GROUP_ROWS_MAX: i64 = 1 << 20;
 /// What one column of one row group may decode to.
 const COLUMN_BYTES_MAX: i64 = 1 << 30;
 /// The headers of the pages alone make it less: what claims more is a few bytes that decode for hours.

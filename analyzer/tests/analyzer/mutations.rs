@@ -4,9 +4,12 @@
 //! kernel keeps within its limits: six hundred processes of a normal run, forty thousand under `IPC_SOAK=1`.
 
 use crate::fixture::{self, Parameters, Random};
+use crate::mutate::compact::Node;
+use crate::mutate::parquet::{forge_footer, forge_page};
 use crate::mutate::{Mutation, Source};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -268,4 +271,86 @@ fn mutated_traces_are_refused_or_answered() {
         last - first
     );
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+const CALLS: &str = "calls/part-00000.parquet";
+const INT_MAX: i64 = i32::MAX as i64;
+
+/// A page whose body is `bytes` zeros: some 30 KB for a GiB.
+fn bomb(header: &mut Node, body: &mut Vec<u8>, bytes: usize) -> bool {
+    let mut compressor = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    std::io::copy(&mut std::io::repeat(0).take(bytes as u64), &mut compressor).unwrap();
+    *body = compressor.finish().unwrap();
+    header.set(2, bytes as i64) && header.set(3, body.len() as i64)
+}
+
+/// The columns, which are the elements of the schema behind its root, that are needed for a table of `count`.
+fn more_columns(footer: &mut Node, count: usize) {
+    if let Some(Node::List(_, elements, _)) = footer.field(2) {
+        let last = elements[elements.len() - 1].clone();
+        elements.extend(vec![last; count]);
+    }
+}
+
+/// A thousand row groups of a million rows, all of the same pages or of none.
+fn many_groups(footer: &mut Node, chunk_bytes: Option<i64>) {
+    const ROWS: i64 = 1 << 20;
+    let groups = footer.field(4).unwrap();
+    let mut group = groups.elements()[0].clone();
+    group.set(3, ROWS);
+    for chunk in group.field(1).unwrap().elements() {
+        chunk_bytes.map(|bytes| chunk.field(3).unwrap().set(7, bytes));
+    }
+    *groups = Node::List(12, vec![group; 1 << 10], None);
+    footer.set(3, ROWS << 10);
+}
+
+/// What a file claims and how it is refused; without the check the process would reserve it, and end there.
+#[test]
+fn claims_are_refused_before_memory_is_reserved() {
+    let directory = TempDir::new().unwrap();
+    let sources = sources(directory.path());
+    let source = &sources[0];
+    let whole = &source.parts.iter().find(|(file, _)| file == CALLS).unwrap().1;
+    let has_dictionary = |header: &mut Node| header.field(7).is_some();
+    let forged: Vec<(&str, Vec<u8>)> = vec![
+        ("claims a page of 2147483647 bytes", forge_page(whole, |header, _| header.set(2, INT_MAX))),
+        ("claims a page of 1073741824 bytes", forge_page(whole, |header, body| bomb(header, body, 1 << 30))),
+        (
+            "claims a dictionary of 2147483647 values",
+            forge_page(whole, |header, _| has_dictionary(header) && header.field(7).unwrap().set(1, INT_MAX)),
+        ),
+        ("in 2182 rows", forge_page(whole, |header, _| header.field(5).is_some_and(|data| data.set(1, INT_MAX)))),
+        ("in encoding 6", forge_page(whole, |header, _| header.field(5).is_some_and(|data| data.set(2, 6)))),
+        (
+            "claims a row group of 16777216 rows",
+            forge_footer(whole, |footer| assert!(footer.field(4).unwrap().elements()[0].set(3, 1 << 24))),
+        ),
+        ("its columns take", forge_footer(whole, |footer| many_groups(footer, None))),
+        ("rows in", forge_footer(whole, |footer| many_groups(footer, Some(0)))),
+        (
+            "claims a list of 4294967295 elements",
+            forge_footer(whole, |footer| {
+                *footer.field(4).unwrap() = Node::List(12, Vec::new(), Some(u32::MAX.into()));
+            }),
+        ),
+        ("columns, more than a trace can need", forge_footer(whole, |footer| more_columns(footer, 100_000))),
+        (
+            "not in order",
+            forge_footer(whole, |footer| {
+                if let Node::Structure(fields) = footer {
+                    let again = (fields[0].0, fields[0].1.clone());
+                    fields.push(again);
+                }
+            }),
+        ),
+    ];
+    let victim = Victim::new(source, directory.path().join("victim"));
+    for (said, content) in forged {
+        let mutation = source.vouched(said.to_owned(), CALLS, content, None);
+        mutation.files.iter().for_each(|(file, content)| victim.put(file, content));
+        let (output, took) = confined(&["summary", victim.directory.to_str().unwrap()]);
+        crate::refuses(&output, 3, said);
+        assert!(took < TIME, "{said}: {took:?}");
+    }
 }

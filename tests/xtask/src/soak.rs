@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the live tests at full counts, with a dated log.
+//! `cargo xtask soak`: the live tests and those with mutated traces at full counts, with a dated log.
 
 use crate::build::{Profile, static_cargo};
 use crate::command::{command, output};
@@ -22,7 +22,7 @@ pub fn run(options: &[String]) -> Result {
     let _ = writeln!(log, "cargo xtask soak, {}, seed {}, on {}", date.trim(), seed.0, machine.trim());
 
     let mut tests = static_cargo(&["nextest", "run", "--workspace", "--cargo-profile", Profile::Ci.name()]);
-    tests.args(["--config-file", "tests/nextest.toml", "--profile", "soak", "-E", "binary(live)"]);
+    tests.args(["--config-file", "tests/nextest.toml", "--profile", "soak", "-E", "binary(live) or test(mutated)"]);
     test::set_environment(&mut tests, seed);
     tests.env("IPC_SOAK", "1");
     let result = run_logged(&mut tests, &mut log);

@@ -171,6 +171,15 @@ impl Node {
         }
     }
 
+    /// Gives a field that is a number another value; whether there is one.
+    pub fn set(&mut self, id: i16, value: i64) -> bool {
+        match self.field(id) {
+            Some(Node::Number(_, number)) => *number = value,
+            _ => return false,
+        }
+        true
+    }
+
     pub fn elements(&mut self) -> &mut [Node] {
         match self {
             Node::List(_, elements, _) => elements,

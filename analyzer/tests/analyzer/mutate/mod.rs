@@ -57,7 +57,7 @@ impl Source {
     }
 
     /// Other content for one part, and the manifest that vouches for it.
-    fn vouched(&self, what: String, file: &str, content: Vec<u8>, rows: Option<i64>) -> Mutation {
+    pub fn vouched(&self, what: String, file: &str, content: Vec<u8>, rows: Option<i64>) -> Mutation {
         let mut manifest = self.manifest.clone();
         self.list_again(&mut manifest, file, &content, rows);
         let files = vec![(file.to_owned(), content), ("trace.json".to_owned(), manifest.to_string().into_bytes())];

@@ -35,8 +35,8 @@ impl File {
         }
     }
 
-    /// A page of any chunk.
-    fn any_page(&mut self, random: &mut Random) -> Option<Page> {
+    /// Every page.
+    fn pages(&mut self) -> Option<Vec<Page>> {
         let mut chunks = Vec::new();
         self.for_each_chunk(|chunk| {
             let metadata = chunk.field(3).unwrap();
@@ -44,15 +44,22 @@ impl File {
             let start = metadata.number(11).unwrap_or(data) as usize;
             chunks.push((start, start + metadata.number(7).unwrap() as usize));
         });
-        let (start, end) = *chunks.get(random.below(chunks.len().max(1) as u64) as usize)?;
-        let (mut pages, mut position) = (Vec::new(), start);
-        while position < end {
-            let (mut header, length) = compact::read(&self.data[position..])?;
-            let body = position + length;
-            let next = body + header.number(3)? as usize;
-            pages.push(Page { chunk: start, start: position, body, end: next, header });
-            position = next;
+        let mut pages = Vec::new();
+        for (start, end) in chunks {
+            let mut position = start;
+            while position < end {
+                let (mut header, length) = compact::read(&self.data[position..])?;
+                let body = position + length;
+                let next = body + header.number(3)? as usize;
+                pages.push(Page { chunk: start, start: position, body, end: next, header });
+                position = next;
+            }
         }
+        Some(pages)
+    }
+
+    fn any_page(&mut self, random: &mut Random) -> Option<Page> {
+        let mut pages = self.pages()?;
         let at = random.below(pages.len().max(1) as u64) as usize;
         (!pages.is_empty()).then(|| pages.swap_remove(at))
     }
@@ -161,4 +168,24 @@ pub fn page(source: &Source, random: &mut Random) -> Mutation {
     }
     parts.replace(&page, &header.bytes(), &compressed);
     source.vouched(format!("page at {}: {what}", page.start), file, parts.write(), None)
+}
+
+/// The file with the first page whose header `change` accepts, as `change` made it.
+pub fn forge_page(content: &[u8], mut change: impl FnMut(&mut Node, &mut Vec<u8>) -> bool) -> Vec<u8> {
+    let mut parts = File::read(content);
+    for page in parts.pages().unwrap() {
+        let (mut header, mut body) = (page.header.clone(), parts.data[page.body..page.end].to_vec());
+        if change(&mut header, &mut body) {
+            parts.replace(&page, &header.bytes(), &body);
+            return parts.write();
+        }
+    }
+    panic!("no page is like that");
+}
+
+/// The file with its footer as `change` made it.
+pub fn forge_footer(content: &[u8], change: impl FnOnce(&mut Node)) -> Vec<u8> {
+    let mut parts = File::read(content);
+    change(&mut parts.footer);
+    parts.write()
 }

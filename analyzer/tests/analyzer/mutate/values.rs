@@ -5,6 +5,7 @@ use crate::fixture::Random;
 use ::bytes::Bytes;
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::properties::{WriterProperties, WriterVersion};
 use arrow::array::*;
@@ -12,11 +13,26 @@ use arrow::compute::{cast, concat_batches, take};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use std::sync::Arc;
 
-fn read(content: &[u8]) -> RecordBatch {
+/// Every row of a file.
+pub fn read(content: &[u8]) -> RecordBatch {
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(content)).unwrap();
     let schema = builder.schema().clone();
     let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
     concat_batches(&schema, &batches).unwrap()
+}
+
+/// A file as small as it gets without compression.
+pub fn write_small(batch: &RecordBatch) -> Vec<u8> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_statistics_enabled(::parquet::file::properties::EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true);
+    let mut content = Vec::new();
+    let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(&mut content, batch.schema(), options).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+    content
 }
 
 fn write(batch: &RecordBatch, random: &mut Random) -> Vec<u8> {
