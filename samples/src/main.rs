@@ -226,6 +226,14 @@ enum Scenario {
         #[arg(long, default_value_t = 20)]
         count: u64,
     },
+    /// An incident, or a program that only looks like one, and what an analyzer should find; some as root
+    Incident {
+        /// Which
+        incident: scenarios::incidents::Incident,
+        /// Where its parameters are drawn from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Three processes in a deadlock until SIGTERM, SIGINT or the time is over
     Deadlock {
         /// How long at most
@@ -306,6 +314,7 @@ fn run(cli: Cli) -> Result<()> {
         Scenario::Rewriter { count } => scenarios::rewriter::run(&mut context, count),
         Scenario::Racer { count } => scenarios::racer::run(&mut context, count),
         Scenario::Deadlock { hold } => scenarios::deadlock::run(&mut context, hold),
+        Scenario::Incident { incident, seed } => scenarios::incidents::run(&mut context, incident, seed),
         Scenario::Masks { count } => scenarios::masks::run(&mut context, count),
         Scenario::Restarts => scenarios::restarts::run(&mut context),
         Scenario::Signals => scenarios::signals::run(&mut context),

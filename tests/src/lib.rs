@@ -10,6 +10,7 @@ pub mod cells;
 pub mod differences;
 pub mod environment;
 pub mod expected;
+pub mod findings;
 pub mod format_md;
 pub mod logs;
 pub mod programs;

@@ -9,6 +9,7 @@ pub(crate) mod failures;
 pub(crate) mod families;
 pub(crate) mod handoffs;
 pub(crate) mod holds;
+pub(crate) mod incidents;
 pub(crate) mod int80;
 pub(crate) mod interrupted;
 pub(crate) mod killed;
