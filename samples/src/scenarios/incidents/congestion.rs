@@ -119,7 +119,8 @@ pub(super) fn back_pressure(context: &mut Context, plan: &mut Plan) -> Result<()
             (pause, 2200 / pause.as_millis() as u64 + 1)
         }
     };
-    let each = (room + taken_slowly) / SENDERS + 4;
+    // Neither is done before the other waits, too.
+    let each = room + taken_slowly + 4;
     let mut senders = Vec::new();
     for _ in 0..SENDERS {
         senders.push(process::fork(context, |context| send_many(context, &queue, each))?);

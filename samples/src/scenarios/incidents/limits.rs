@@ -1,12 +1,13 @@
 //! Limits that are met, and permission that is refused.
 
 use super::object::{KINDS, Object, draw_key};
+use super::outlast_recording;
 use super::plan::{Expected, Plan};
 use crate::call::{Attributes, Caller, QueueName, fail};
 use crate::context::Context;
 use crate::guard::Kind;
 use crate::scenarios::{make_set, remove_set};
-use crate::{Failure, Result, process};
+use crate::{Failure, Result, board, process};
 use libc::{CLONE_NEWIPC, EACCES, EINVAL, EMFILE, ENOSPC, IPC_CREAT, IPC_PRIVATE, O_CREAT, O_EXCL, O_RDWR};
 use std::thread::sleep;
 use std::time::Duration;
@@ -48,13 +49,19 @@ pub(super) fn semmni(context: &mut Context, plan: &mut Plan) -> Result<()> {
 pub(super) fn shmmax(context: &mut Context, plan: &mut Plan) -> Result<()> {
     let (most, more) = (plan.number("SHMMAX", 1 << 20..=1 << 24), plan.number("more", 1..=1 << 24));
     plan.expect(limit("SHMMAX", most));
+    let [is_refused, is_over] = board::new(2)? else { return Err(Failure::new("no board")) };
     let ask = process::fork(context, |context| {
         lower("kernel/shmmax", &most.to_string())?;
         let mut caller = context.caller(1);
         fail("shmget", caller.shmget(IPC_PRIVATE, most + more, IPC_CREAT | 0o600), EINVAL)?;
-        sleep(AFTERMATH);
-        caller.finish()
+        caller.finish()?;
+        board::write(is_refused, 1);
+        board::wait_for(is_over, 1)
     })?;
+    // Such a failure makes the recorder take no snapshot: the last one must still meet the namespace.
+    board::wait_for(is_refused, 1)?;
+    outlast_recording(plan)?;
+    board::write(is_over, 1);
     process::wait_all(&[ask])
 }
 
