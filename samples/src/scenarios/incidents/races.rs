@@ -3,12 +3,11 @@
 use super::object::{Object, SYSTEM_V, draw_key, set_text};
 use super::plan::{Expected, Plan};
 use super::{add, perhaps_forever};
-use crate::Result;
 use crate::call::{Caller, SemArgument, fail, id, sop, succeed};
 use crate::context::Context;
 use crate::guard::Kind;
 use crate::scenarios::set_value;
-use crate::{board, process};
+use crate::{Failure, Result, board, process};
 use libc::{EAGAIN, IPC_NOWAIT, SEM_UNDO, SYS_semtimedop};
 use std::thread::sleep;
 
@@ -56,10 +55,11 @@ pub(super) fn reinit_under_waiters(context: &mut Context, plan: &mut Plan) -> Re
     let set = crate::scenarios::make_set(context, &mut caller, 1)?;
     set_value(&mut caller, set, 0, 1)?;
     plan.expect(Expected::new("races", "reinit_under_waiters", &["certain", "likely"]).on(&[set_text(set)]));
-    let is_over = &board::new(1)?[0];
+    let [has_it, is_over] = board::new(2)? else { return Err(Failure::new("no board")) };
     let holder = process::fork(context, |context| {
         let mut caller = context.caller(2);
         add(&mut caller, set, 0, -1, SEM_UNDO)?;
+        board::write(has_it, 1);
         board::wait_for(is_over, 1)?;
         add(&mut caller, set, 0, 1, SEM_UNDO)?;
         caller.finish()
@@ -70,7 +70,7 @@ pub(super) fn reinit_under_waiters(context: &mut Context, plan: &mut Plan) -> Re
         add(&mut caller, set, 0, 1, SEM_UNDO)?;
         caller.finish()
     };
-    sleep(std::time::Duration::from_millis(50));
+    board::wait_for(has_it, 1)?;
     // Fewer than a convoy.
     let waiters = (0..plan.number("waiters", 1..=2)).map(|_| process::fork(context, wait_and_leave));
     let waiters: Vec<i32> = waiters.collect::<Result<_>>()?;
