@@ -33,9 +33,9 @@ Group nogroup
 DocumentRoot FOLDER/www
 ";
 
-/// It stops by signalling its process group, so it must have its own; idle processes would wait for the mutex for long.
+/// The server stops by signalling its process group, so it must have its own; idle processes would wait for the mutex for long.
 const APACHE_SCRIPT: &str = r#"
-setsid apache2 -f "$1/apache.conf" -DFOREGROUND & server=$!
+setsid /usr/sbin/apache2 -f "$1/apache.conf" -DFOREGROUND & server=$!
 for try in $(seq 500); do
     (exec 3<>/dev/tcp/127.0.0.1/$2) 2>/dev/null && break
     sleep 0.02
@@ -90,7 +90,7 @@ impl Program {
     fn is_installed(&self) -> bool {
         let (is_there, packages) = match self {
             Program::StressNg => (starts("stress-ng"), "stress-ng"),
-            Program::Apache => (starts("apache2") && starts("ab"), "apache2-bin apache2-utils"),
+            Program::Apache => (starts("/usr/sbin/apache2") && starts("ab"), "apache2-bin apache2-utils"),
             Program::PostgreSql => (postgresql().is_some(), "postgresql"),
         };
         if !is_there {

@@ -111,6 +111,21 @@ const ITEMS: &[Item] = &[
         elsewhere: "install the package stress-ng",
     },
     Item {
+        name: "Apache httpd",
+        needed_by: &[Need::Test],
+        is_present: || Path::new("/usr/sbin/apache2").exists() && place::program("ab").is_some(),
+        // The programs alone: no server is started.
+        install: Install::Debian(&["apache2-bin", "apache2-utils"]),
+        elsewhere: "install Apache httpd 2.4 with its prefork module, and ab",
+    },
+    Item {
+        name: "PostgreSQL",
+        needed_by: &[Need::Test],
+        is_present: postgresql_installed,
+        install: Install::Debian(&["postgresql"]),
+        elsewhere: "install PostgreSQL's server and psql below /usr/lib/postgresql",
+    },
+    Item {
         name: "Python with venv",
         needed_by: &[Need::Test, Need::Macos],
         is_present: || python_packages_installed() || python_with_venv(),
@@ -317,6 +332,13 @@ fn nightly_with_source() -> bool {
 pub fn library_source() -> Option<PathBuf> {
     let source = Path::new("/usr/lib/rustlib/src/rust/library");
     source.join("std/Cargo.toml").exists().then(|| source.to_path_buf())
+}
+
+/// Debian keeps each version's programs in a folder of their own.
+fn postgresql_installed() -> bool {
+    let versions = fs::read_dir("/usr/lib/postgresql");
+    let has_server = |entry: fs::DirEntry| entry.path().join("bin/initdb").exists();
+    versions.is_ok_and(|entries| entries.flatten().any(has_server))
 }
 
 fn python_with_venv() -> bool {

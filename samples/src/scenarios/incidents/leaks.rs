@@ -38,7 +38,7 @@ fn make_and_use(context: &Context, kind: Kind, uses: u64, cells: &[AtomicI64]) -
 fn expect_orphans(plan: &mut Plan, kind: Kind, maker: i32, cells: &[AtomicI64]) {
     for (place, cell) in cells.iter().enumerate() {
         let object = named(kind, maker, cell, place);
-        plan.expect(Expected::new("leaks", "orphan", &["certain"]).on(&[object.clone()]));
+        plan.expect(Expected::new("leaks", "orphan", &["certain"]).on(std::slice::from_ref(&object)));
         plan.leave(object);
     }
 }
