@@ -333,8 +333,11 @@ impl RowGroupReader {
         let group = metadata.metadata().row_group(row_group);
         let rows_of_group = u64::try_from(group.num_rows()).unwrap_or(0);
         // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
-        let filled: HashSet<&str> =
-            columns.iter().copied().filter(|name| StatisticsOf(group).null_count(name) != Some(rows_of_group)).collect();
+        let filled: HashSet<&str> = columns
+            .iter()
+            .copied()
+            .filter(|name| StatisticsOf(group).null_count(name) != Some(rows_of_group))
+            .collect();
         let mask = ProjectionMask::columns(metadata.parquet_schema(), filled.iter().copied());
         let (rows_left, selection) = match rows {
             Rows::All => (rows_of_group, None),
