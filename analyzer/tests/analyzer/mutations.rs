@@ -349,7 +349,7 @@ fn claims_are_refused_before_memory_is_reserved() {
     for (said, content) in forged {
         let mutation = source.vouched(said.to_owned(), CALLS, content, None);
         mutation.files.iter().for_each(|(file, content)| victim.put(file, content));
-        let (output, took) = confined(&["summary", victim.directory.to_str().unwrap()]);
+        let (output, took) = confined(&["show", victim.directory.to_str().unwrap()]);
         crate::refuses(&output, 3, said);
         assert!(took < TIME, "{said}: {took:?}");
     }
