@@ -18,6 +18,12 @@ const CASES: &[Case] = &[
     Case { command: "summary", samples: &["contended", "battery"], arguments: &["--limit", "12"] },
     Case { command: "latency", samples: &["contended"], arguments: &["--by", "syscall,object"] },
     Case { command: "latency", samples: &["battery"], arguments: &["--by", "error", "--syscall", "%sem,%msg"] },
+    Case { command: "failures", samples: &["battery"], arguments: &["--limit", "25"] },
+    Case { command: "contention", samples: &["battery"], arguments: &["--limit", "25"] },
+    Case { command: "leaks", samples: &["battery"], arguments: &[] },
+    Case { command: "races", samples: &["battery"], arguments: &["--limit", "25"] },
+    Case { command: "objects", samples: &["battery"], arguments: &["--limit", "15"] },
+    Case { command: "diff", samples: &["contended+battery"], arguments: &["--limit", "15"] },
     Case { command: "show", samples: &["battery"], arguments: &["--limit", "40"] },
     Case { command: "verify", samples: &["contended", "battery"], arguments: &[] },
 ];
