@@ -83,7 +83,7 @@ mod tests {
         let mut begun = 0;
         while let Some(pass) = passes.begin() {
             begun += 1;
-            if begun % 3 == 1 {
+            if begun <= 4 {
                 pass.put_off_half(pass.bits());
                 pass.put_off_half(pass.bits());
             }
@@ -92,7 +92,7 @@ mod tests {
             }
             passes.end(&pass);
         }
-        assert!(begun > 3, "{begun}");
+        assert_eq!(begun, 9);
         assert_eq!(answered, [1; 1000]);
     }
 }

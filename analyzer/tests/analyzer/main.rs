@@ -3,6 +3,7 @@
 
 mod answers;
 mod bad_input;
+mod contention;
 mod corpus;
 mod fixture;
 mod mutate;

@@ -15,7 +15,6 @@ use crate::opened::Opened;
 use crate::query::{GroupStatistics, Query};
 use crate::scan;
 use hashbrown::{HashMap, HashSet};
-use ipc_schema::catalogue::Family;
 use ipc_schema::tables::{self, Table};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -149,7 +148,7 @@ impl Query for CrowdQuery {
         let (reasons, wakers) = (batch.text("wake_reason")?, batch.int64("waker_thread_id")?);
         let (outcomes, operations) = (batch.text("outcome")?, batch.int32("sem_op")?);
         for row in 0..batch.rows() {
-            let Some(key) = columns.line(row) else { continue };
+            let Some(key) = columns.get(row) else { continue };
             let Some((number, spell)) = self.lines.get(&(batch.trace, key)) else { continue };
             let Some(crowd) = crowds.get_mut(*number) else { continue };
             let takes = key.sem_num.is_some() && int32_at(operations, row).is_some_and(|operation| operation < 0);
@@ -201,11 +200,6 @@ impl Names<'_> {
     fn finding(&self, line: &Measured, crowd: &Crowd, rules: &Rules) -> Option<Finding> {
         let spell = line.spells.first()?;
         let object = self.lifetimes.label(line.trace, line.key.object_ref);
-        let families = match (line.key.side, object.starts_with("mq")) {
-            (Side::Semaphore, _) => [Family::Sem],
-            (_, true) => [Family::Mq],
-            (_, false) => [Family::Msg],
-        };
         let mut finding = Finding {
             kind: "convoy",
             grade: Grade::Certain,
@@ -218,7 +212,12 @@ impl Names<'_> {
             doubts: Vec::new(),
             evidence: crowd.evidence(),
         };
-        finding.doubt(self.opened.doubts(line.trace, &families));
+        // Calls of others that were not recorded would only make the line longer.
+        finding.doubt(self.opened.lost(line.trace));
+        let filters = self.opened.traces.get(line.trace).map(|trace| &trace.manifest.session.filters);
+        if filters.is_some_and(|filters| filters.min_duration_ns.is_some()) {
+            finding.doubt(["short calls were not recorded: the line may have moved faster than it seems".to_owned()]);
+        }
         if spell.standstill_ns >= rules.for_ns {
             let stood = human::duration(spell.standstill_ns.into());
             let text = "nobody got it: if its holder was waiting for work then, the others were idle";

@@ -373,3 +373,105 @@ impl Counts {
         self.long += u64::from(is_long);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { waiters: 3, for_ns: 40, wait_ns: 5 };
+
+    /// Numbers that are the same everywhere.
+    fn random(state: &mut u64, below: u64) -> i64 {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((*state >> 33) % below) as i64
+    }
+
+    /// Waits as start, last waking, end of the call, hand-off; by rising ends.
+    fn waits(seed: u64, count: usize) -> Vec<(i64, i64, i64, bool)> {
+        let mut state = seed;
+        let mut waits: Vec<_> = (0..count)
+            .map(|_| {
+                let (start, length) = (random(&mut state, 400), random(&mut state, 30));
+                let delay = if random(&mut state, 4) == 0 { random(&mut state, 60) } else { 0 };
+                (start, start + length, start + length + delay, random(&mut state, 3) > 0)
+            })
+            .collect();
+        waits.sort_by_key(|wait| wait.2);
+        waits
+    }
+
+    fn swept(waits: &[(i64, i64, i64, bool)]) -> Sweep {
+        let mut sweep = Sweep::default();
+        for (start, woken, end, is_handoff) in waits.iter().rev() {
+            sweep.add(*start, *woken, *end, *is_handoff, &RULES);
+        }
+        sweep.finish(&RULES);
+        sweep
+    }
+
+    /// The spells, moment by moment: since, until, most, hand-offs, longest standstill.
+    fn spells_by_moments(waits: &[(i64, i64, i64, bool)]) -> Vec<(i64, i64, u64, u64, i64)> {
+        let is_long = |wait: &&(i64, i64, i64, bool)| wait.1 - wait.0 >= RULES.wait_ns;
+        let at = |t: i64| waits.iter().filter(is_long).filter(|w| w.0 <= t && t < w.1).count() as u64;
+        let (mut spells, mut t) = (Vec::new(), 0);
+        while t < 600 {
+            let since = t;
+            while at(t) >= RULES.waiters {
+                t += 1;
+            }
+            if t - since >= RULES.for_ns {
+                let left: Vec<_> = waits.iter().filter(|w| w.3 && w.1 > w.0 && since < w.1 && w.1 <= t).collect();
+                let slow = left.iter().copied().filter(is_long).count();
+                let mut moments: Vec<i64> = left.iter().map(|w| w.1).chain([since, t]).collect();
+                moments.sort_unstable();
+                let standstill = moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+                let most = (since..t).map(at).max().unwrap_or(0);
+                if !left.is_empty() && 2 * slow >= left.len() {
+                    spells.push((since, t, most, left.len() as u64, standstill));
+                }
+            }
+            t += 1;
+        }
+        spells
+    }
+
+    #[test]
+    fn the_sweep_counts_what_counting_at_every_moment_counts() {
+        let mut found = 0;
+        for seed in 0..300 {
+            let waits = waits(seed, 20 + seed as usize % 80);
+            let sweep = swept(&waits);
+            let at = |t: i64| waits.iter().filter(|w| w.0 <= t && t < w.1).count() as u64;
+            assert_eq!(Some(sweep.waiters_max), (0..600).map(at).max(), "seed {seed}");
+            let mut spells: Vec<_> = sweep
+                .spells
+                .iter()
+                .map(|s| (s.since_ns, s.until_ns, s.waiters_max, s.handoffs, s.standstill_ns))
+                .collect();
+            spells.reverse();
+            assert_eq!(spells, spells_by_moments(&waits), "seed {seed}");
+            assert_eq!(sweep.disordered, 0);
+            found += spells.len();
+        }
+        assert!(found > 100, "{found} spells");
+    }
+
+    #[test]
+    fn a_row_out_of_order_is_cut_short_and_counted() {
+        let sweep = swept(&[(0, 50, 50, true), (10, 90, 90, true), (20, 60, 60, true)]);
+        assert_eq!((sweep.waiters_max, sweep.disordered), (3, 1));
+        assert!(sweep.spells.is_empty());
+    }
+
+    #[test]
+    fn the_longest_hold_belongs_to_the_spell_in_which_it_ended() {
+        let mut sweep = Sweep::default();
+        for start in [10, 11, 12] {
+            sweep.add(start, 100, 100, true, &RULES);
+        }
+        sweep.held(Hold { thread: 7, give_ns: 120, hold_ns: 20 }, 100, &RULES);
+        sweep.held(Hold { thread: 8, give_ns: 99, hold_ns: 94 }, 5, &RULES);
+        sweep.finish(&RULES);
+        assert_eq!(sweep.spells[0].longest_hold.map(|hold| hold.thread), Some(8));
+    }
+}

@@ -32,8 +32,28 @@ pub struct Shard {
     numbers: HashMap<LineKey, u32>,
     bytes: isize,
     bits: u32,
-    /// Calls that began before the trace, those of other passes too.
+    /// What is said of all calls, those of other passes too.
+    pub aside: Aside,
+}
+
+/// What is said of calls beside the lines.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Aside {
+    /// Calls that began before the trace.
     pub before_trace: u64,
+    /// Calls on no object that is known: they are in no line.
+    pub without_object: u64,
+    /// Calls of which it is not known whether they slept.
+    pub unknown: u64,
+}
+
+impl Aside {
+    /// Adds up.
+    pub fn add(&mut self, from: Aside) {
+        self.before_trace += from.before_trace;
+        self.without_object += from.without_object;
+        self.unknown += from.unknown;
+    }
 }
 
 const OPEN: u8 = 1;
@@ -58,7 +78,7 @@ pub struct Piece {
     threads: Vec<i64>,
     /// Per call that slept: wait, wake-up delay, wakings.
     waits: Vec<(i64, i64, i32)>,
-    before_trace: u64,
+    aside: Aside,
 }
 
 impl OrderedQuery for LinesQuery {
@@ -86,10 +106,17 @@ impl OrderedQuery for LinesQuery {
         let columns = Columns::new(batch)?;
         let bits = self.pass.bits();
         let mut last: Option<(LineKey, usize, u32)> = None;
-        let mut before_trace = 0;
+        let mut aside = Aside::default();
         for row in 0..batch.rows() {
-            let Some(key) = columns.line(row) else { continue };
-            before_trace += u64::from(columns.is_before_trace(row));
+            if !columns.line.is_operation(row) {
+                continue;
+            }
+            aside.before_trace += u64::from(columns.is_before_trace(row));
+            aside.unknown += u64::from(columns.is_unknown(row));
+            let Some(key) = columns.line.get(row) else {
+                aside.without_object += 1;
+                continue;
+            };
             let (shard, line) = match last {
                 Some((known, shard, line)) if known == key => (shard, line),
                 _ if bits > 0 && !self.pass.holds(hash_of(&key), bits) => continue,
@@ -103,7 +130,7 @@ impl OrderedQuery for LinesQuery {
         }
         // Of whatever shard, and of the objects of other passes too.
         if let Some(piece) = pieces.first_mut() {
-            piece.before_trace += before_trace;
+            piece.aside.add(aside);
         }
         Ok(())
     }
@@ -114,7 +141,7 @@ impl OrderedQuery for LinesQuery {
 
     fn fold(&self, shard: &mut Shard, piece: &Piece) -> Result<(), Error> {
         self.put_off(shard);
-        shard.before_trace += piece.before_trace;
+        shard.aside.add(piece.aside);
         let numbers: Vec<Option<u32>> =
             piece.operations.iter().map(|(key, calls)| shard.count(key, *calls, &self.pass)).collect();
         let mut waits = piece.waits.iter().rev();
@@ -270,9 +297,15 @@ impl<'a> LineColumns<'a> {
         })
     }
 
+    /// Whether it takes part in lines.
+    #[inline]
+    pub fn is_operation(&self, row: usize) -> bool {
+        self.sides.get(row).flatten().is_some()
+    }
+
     /// The line of a call. One with several operations sleeps on the first that blocks: which one is not recorded.
     #[inline]
-    pub fn line(&self, row: usize) -> Option<LineKey> {
+    pub fn get(&self, row: usize) -> Option<LineKey> {
         let side = self.sides.get(row)??;
         let object_ref = int64_at(self.objects, row)?;
         let is_single = side == Side::Semaphore && int32_at(self.totals, row).is_none_or(|total| total <= 1);
@@ -331,11 +364,6 @@ impl<'a> Columns<'a> {
         })
     }
 
-    #[inline]
-    fn line(&self, row: usize) -> Option<LineKey> {
-        self.line.line(row)
-    }
-
     /// Whether it is open, took or gave. Of a call with several operations it is not known.
     #[inline]
     fn kind(&self, row: usize, key: &LineKey) -> u8 {
@@ -367,6 +395,12 @@ impl<'a> Columns<'a> {
 
     fn ended_by(&self, row: usize) -> u8 {
         self.woken.as_ref().and_then(|woken| woken.reasons.get(row)).unwrap_or(0)
+    }
+
+    /// Whether it ended and nothing is known of its sleep.
+    #[inline]
+    fn is_unknown(&self, row: usize) -> bool {
+        self.waits.is_null(row) && self.ends.is_valid(row)
     }
 
     fn is_before_trace(&self, row: usize) -> bool {

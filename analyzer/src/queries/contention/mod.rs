@@ -22,7 +22,7 @@ use crate::report::Answer;
 use crate::scan;
 use heaviest::{Heaviest, ROWS_MAX};
 use line::Rules;
-use lines::{LinesQuery, Shard};
+use lines::{Aside, LinesQuery, Shard};
 use pairs::{By, PairsQuery};
 use tables::{Measured, Parties};
 
@@ -66,31 +66,40 @@ impl Ask for Contention {
     const COMMAND: &'static str = "contention";
 
     fn ask<'a>(&self, opened: &'a Opened) -> Result<Answer<'a>, Error> {
-        let mut answer = Answer::default();
-        if self.only != Some(Only::Pairs) {
-            self.add_lines(opened, BUDGET_BYTES, &mut answer)?;
-        }
-        if self.only != Some(Only::Semaphores) {
-            self.add_pairs(opened, BUDGET_BYTES, &mut answer)?;
-        }
-        Ok(answer)
+        self.ask_within(BUDGET_BYTES, opened)
     }
 }
 
 impl Contention {
+    /// [`Ask::ask`] within a budget.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_within<'a>(&self, budget_bytes: usize, opened: &'a Opened) -> Result<Answer<'a>, Error> {
+        let mut answer = Answer::default();
+        if self.only != Some(Only::Pairs) {
+            self.add_lines(opened, budget_bytes, &mut answer)?;
+        }
+        if self.only != Some(Only::Semaphores) {
+            self.add_pairs(opened, budget_bytes, &mut answer)?;
+        }
+        Ok(answer)
+    }
+
     fn rules(&self) -> Rules {
         Rules { waiters: self.convoy_waiters, for_ns: self.convoy_for, wait_ns: self.convoy_wait }
     }
 
     fn add_lines<'a>(&self, opened: &'a Opened, budget_bytes: usize, answer: &mut Answer<'a>) -> Result<(), Error> {
         let mut found = Heaviest::new(ROWS_MAX);
-        let mut disordered = 0;
+        let (mut disordered, mut aside) = (0, Aside::default());
         for trace in 0..opened.traces.len() {
-            answer.before_trace += self.measure(opened, trace, budget_bytes, &mut |line, late| {
+            aside.add(self.measure(opened, trace, budget_bytes, &mut |line, late| {
                 found.push(line, Measured::order);
                 disordered += late;
-            })?;
+            })?);
         }
+        answer.before_trace = aside.before_trace;
         let (lines, left_out) = found.finish(Measured::order);
         let lifetimes = Lifetimes::read(&opened.traces, &tables::objects_of(&lines))?;
         answer.findings = convoys::find(opened, &lines, &self.rules(), &lifetimes)?;
@@ -105,22 +114,22 @@ impl Contention {
             answer.closing.push(text.to_owned());
         }
         say_left_out(left_out, "semaphores and queues", answer);
+        say_aside(aside, answer);
         answer.tables.push(tables::of_lines(opened, lines, lifetimes));
         Ok(())
     }
 
-    /// Calls `visit` with each line of a trace and how many of its calls were out of order; returns how many calls began
-    /// before the trace.
+    /// Calls `visit` with each line of a trace and how many of its calls were out of order; returns what is said beside.
     fn measure(
         &self,
         opened: &Opened,
         number: usize,
         budget_bytes: usize,
         visit: &mut dyn FnMut(Measured, u64),
-    ) -> Result<u64, Error> {
-        let Some(trace) = opened.traces.get(number) else { return Ok(0) };
+    ) -> Result<Aside, Error> {
+        let Some(trace) = opened.traces.get(number) else { return Ok(Aside::default()) };
         let shard_bytes = budget_bytes / rayon::current_num_threads();
-        let (mut passes, mut before_trace) = (Passes::new(), None);
+        let (mut passes, mut aside) = (Passes::new(), None);
         while let Some(pass) = passes.begin() {
             let query = LinesQuery {
                 rules: self.rules(),
@@ -129,14 +138,18 @@ impl Contention {
                 trace_end_ns: opened.span_ns(number).1,
             };
             let shards = ordered::fold((number, trace), &opened.selection, Direction::Backwards, &query)?;
-            before_trace.get_or_insert(shards.iter().map(|shard| shard.before_trace).sum());
+            if aside.is_none() {
+                let mut all = Aside::default();
+                shards.iter().for_each(|shard| all.add(shard.aside));
+                aside = Some(all);
+            }
             for mut shard in shards {
                 query.put_off(&mut shard);
                 finish(number, shard, &query.rules, visit);
             }
             passes.end(&query.pass);
         }
-        Ok(before_trace.unwrap_or(0))
+        Ok(aside.unwrap_or_default())
     }
 
     fn add_pairs<'a>(&self, opened: &'a Opened, budget_bytes: usize, answer: &mut Answer<'a>) -> Result<(), Error> {
@@ -169,6 +182,19 @@ fn finish(trace: usize, shard: Shard, rules: &Rules, visit: &mut dyn FnMut(Measu
             disordered = waited.sweep.disordered;
         }
         visit(Measured::new(trace, key, line), disordered);
+    }
+}
+
+fn say_aside(aside: Aside, answer: &mut Answer<'_>) {
+    let calls = |count: u64| human::counted(count.into(), "call");
+    if aside.without_object > 0 {
+        let calls = calls(aside.without_object);
+        answer
+            .closing
+            .push(format!("{calls} on objects that are not known stand in no line: failed, or of an old trace"));
+    }
+    if aside.unknown > 0 {
+        answer.closing.push(format!("{} may have slept: it is not known", calls(aside.unknown)));
     }
 }
 
