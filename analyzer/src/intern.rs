@@ -70,14 +70,22 @@ impl DictionaryCache {
     /// Per row the number of its text, [`NULL`] for none.
     pub fn numbers(&mut self, text: &Text<'_>, texts: &mut Texts) -> Vec<u32> {
         self.adopt(text);
-        let number_of = |row| {
-            let Some(index) = text.index(row) else { return NULL };
-            match self.numbers[index] {
-                Some(number) => number,
-                None => *self.numbers[index].insert(texts.number(text.values.value(index))),
-            }
-        };
-        (0..text.keys.len()).map(number_of).collect()
+        (0..text.keys.len()).map(|row| self.number(text, row, texts)).collect()
+    }
+
+    /// As [`DictionaryCache::numbers`], of some rows.
+    pub fn numbers_at(&mut self, rows: &[u32], text: &Text<'_>, texts: &mut Texts) -> Vec<u32> {
+        self.adopt(text);
+        rows.iter().map(|row| self.number(text, *row as usize, texts)).collect()
+    }
+
+    #[inline]
+    fn number(&mut self, text: &Text<'_>, row: usize, texts: &mut Texts) -> u32 {
+        let Some(index) = text.index(row) else { return NULL };
+        match self.numbers[index] {
+            Some(number) => number,
+            None => *self.numbers[index].insert(texts.number(text.values.value(index))),
+        }
     }
 
     fn adopt(&mut self, text: &Text<'_>) {

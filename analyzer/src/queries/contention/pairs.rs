@@ -221,11 +221,16 @@ impl Pairs {
     fn find_waits(&mut self, batch: &Batch) -> Result<(), Error> {
         let waits = batch.int64("wait_ns")?;
         self.rows.clear();
-        let longer = waits.values().iter().enumerate().filter(|(_, wait_ns)| **wait_ns > 0);
-        if waits.null_count() == 0 {
-            self.rows.extend(longer.map(|(row, _)| row as u32));
-        } else {
-            self.rows.extend(longer.filter(|(row, _)| waits.is_valid(*row)).map(|(row, _)| row as u32));
+        self.rows.resize(waits.len(), 0);
+        let mut count = 0;
+        // Without a branch: which rows waited is hard to foresee.
+        for (row, wait_ns) in waits.values().iter().enumerate() {
+            self.rows[count] = row as u32;
+            count += usize::from(*wait_ns > 0);
+        }
+        self.rows.truncate(count);
+        if waits.null_count() > 0 {
+            self.rows.retain(|row| waits.is_valid(*row as usize));
         }
         if batch.has("began") {
             let began = batch.text("began")?;
@@ -237,7 +242,7 @@ impl Pairs {
 
     fn add(&mut self, by: By, batch: &Batch, pass: &Pass) -> Result<(), Error> {
         let [syscalls, wakers, reasons] = [(0, "syscall"), (1, "waker_syscall"), (2, "wake_reason")]
-            .map(|(cache, column)| Ok::<_, Error>(self.caches[cache].numbers(&batch.text(column)?, &mut self.words)));
+            .map(|(cache, column)| Ok::<_, Error>(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.words)));
         let (syscalls, wakers, reasons) = (syscalls?, wakers?, reasons?);
         let trace = u16::try_from(batch.trace).map_err(|_| Error::Usage("too many traces at once".to_owned()))?;
         if self.words_are_too_many() {
@@ -249,12 +254,14 @@ impl Pairs {
         let waits = batch.int64("wait_ns")?.values();
         let word = |number: u32| u64::from(number.wrapping_add(1));
         let trace = u64::from(trace) << 48;
-        for row in self.rows.iter().map(|row| *row as usize) {
-            let waker = wakers_of.get(row);
-            let manner = trace | word(syscalls[row]) | word(wakers[row]) << 16 | word(reasons[row]) << 32;
+        let words = syscalls.iter().zip(&wakers).zip(&reasons);
+        for ((place, row), ((syscall, waker_syscall), reason)) in self.rows.iter().enumerate().zip(words) {
+            let row = *row as usize;
+            let waker = wakers_of.get(place, row);
+            let manner = trace | word(*syscall) | word(*waker_syscall) << 16 | word(*reason) << 32;
             let key = Key {
                 manner: manner | if waker.is_some() { HAS_WAKER } else { 0 },
-                waiter: waiters.get(row).unwrap_or(0),
+                waiter: waiters.get(place, row).unwrap_or(0),
                 waker: waker.unwrap_or(0),
             };
             if self.bits > 0 && !pass.holds(key.stable_hash(by, &self.names), self.bits) {
@@ -272,7 +279,7 @@ impl Pairs {
 
     fn parties<'a>(&mut self, cache: usize, by: By, batch: &'a Batch, column: &str) -> Result<Parties<'a>, Error> {
         Ok(match by {
-            By::Comm => Parties::Names(self.caches[cache].numbers(&batch.text(column)?, &mut self.names)),
+            By::Comm => Parties::Names(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.names)),
             By::Process | By::Thread => Parties::Ids(batch.int64(column)?),
         })
     }
@@ -301,19 +308,19 @@ impl Pairs {
     }
 }
 
-/// Waiters or wakers of a batch.
+/// Waiters or wakers of a batch: ids of all rows, or the numbers of the names of those that waited.
 enum Parties<'a> {
     Ids(&'a Int64Array),
     Names(Vec<u32>),
 }
 
 impl Parties<'_> {
-    /// The id, or the number of the name + 1.
+    /// The id, or the number of the name + 1, of a row, which is at `place` among those that waited.
     #[inline]
-    fn get(&self, row: usize) -> Option<i64> {
+    fn get(&self, place: usize, row: usize) -> Option<i64> {
         match self {
             Parties::Ids(ids) => ids.is_valid(row).then(|| ids.value(row)),
-            Parties::Names(numbers) => Some(numbers[row]).filter(|n| *n != NULL).map(|n| i64::from(n) + 1),
+            Parties::Names(numbers) => numbers.get(place).filter(|n| **n != NULL).map(|n| i64::from(*n) + 1),
         }
     }
 }
