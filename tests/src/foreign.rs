@@ -130,7 +130,7 @@ fn stress_ng() -> Command {
     let mut stress = Command::new("stress-ng");
     // So few that no call is lost, whatever else this machine does.
     for (stressor, normal) in [("sem-sysv", 2000), ("msg", 2000), ("mq", 2000), ("shm-sysv", 20)] {
-        let operations = environment::count(normal, 5 * normal).max(1).to_string();
+        let operations = environment::count(normal, 2 * normal).max(1).to_string();
         stress.args([&format!("--{stressor}"), "2", &format!("--{stressor}-ops"), &operations]);
     }
     stress.args(["--timeout", "2", "--quiet"]);

@@ -95,7 +95,8 @@ fn examine(subject: &Subject, options: &[&str], commands: &[&'static str]) -> Ou
         Subject::Planted(incident, seed) => record_planted(&recording, options, incident, *seed),
         Subject::Foreign(program) => {
             let command = program.command(recording.folder());
-            Running::start(recorder(&recording, options, &command), recording.folder(), "record")
+            let options = [options, &["--ring-size", "32MiB"]].concat();
+            Running::start(recorder(&recording, &options, &command), recording.folder(), "record")
                 .wait(LONG)
                 .with_code(0);
             json!({ "incident": program.name(), "parameters": {}, "expected": [], "clean": true })

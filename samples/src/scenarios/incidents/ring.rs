@@ -108,8 +108,8 @@ impl Ring {
         match perhaps_forever(&mut caller, self.shape.entry, next, &sops[..self.shape.operations]) {
             // Somebody let it go: it gives back what it has.
             Ok(_) => {
-                add(&mut caller, next, next_number, 1, SEM_UNDO)?;
-                add(&mut caller, set, number, 1, SEM_UNDO)?;
+                give_back(&mut caller, next, next_number)?;
+                give_back(&mut caller, set, number)?;
             }
             Err(libc::EIDRM | libc::EINVAL) => {}
             Err(errno) => return Err(Failure::new(format!("semop in a ring ended with errno {errno}"))),
@@ -125,5 +125,13 @@ impl Ring {
     /// Removes the sets.
     pub(super) fn remove(&self, caller: &mut Caller) -> Result<()> {
         self.sets.iter().try_for_each(|set| remove_set(caller, *set))
+    }
+}
+
+/// Gives back a semaphore whose set may be gone by now.
+fn give_back(caller: &mut Caller, set: i32, number: u16) -> Result<()> {
+    match caller.semop(set, &[sop(number, 1, SEM_UNDO)]) {
+        Err(libc::EIDRM | libc::EINVAL) => Ok(()),
+        other => succeed("semop", other).map(drop),
     }
 }
