@@ -15,21 +15,39 @@ const LIST_ELEMENTS_MAX: usize = 3_000_000;
 /// # Errors
 /// What is claimed and cannot be.
 pub fn check(footer: &[u8]) -> Result<(), String> {
-    let (mut chunks, mut elements) = (0usize, 0usize);
-    let visit = |path: &[i16], item: Item| {
-        let Item::List(length) = item else { return Ok(()) };
-        elements = elements.saturating_add(length);
-        match path {
-            [2] if length > SCHEMA_ELEMENTS_MAX => {
-                return Err(format!("claims {length} columns, more than a trace can need: refused"));
+    let mut claims = Claims::default();
+    thrift::walk(footer, |path, item| claims.add(path, item)).map(|_| ())
+}
+
+/// What has been met so far.
+#[derive(Default)]
+struct Claims {
+    schema_elements: usize,
+    chunks: usize,
+    list_elements: usize,
+}
+
+impl Claims {
+    fn add(&mut self, path: &[i16], item: Item) -> Result<(), String> {
+        match (path, item) {
+            ([2], Item::List(length)) => self.schema_elements = length,
+            // The children of a node of the schema: room for them is made before they are looked for.
+            ([2, 5], Item::Number(children)) if !(0..=SCHEMA_ELEMENTS_MAX as i64).contains(&children) => {
+                return Err(format!("claims {children} columns in one: refused"));
             }
-            [4, 1] => chunks = chunks.saturating_add(length),
+            // Each row group makes room for a chunk of each column.
+            ([4], Item::List(length)) => self.chunks = length.saturating_mul(self.schema_elements),
             _ => {}
         }
-        if chunks > COLUMN_CHUNKS_MAX || elements > LIST_ELEMENTS_MAX {
-            return Err(format!("claims {chunks} column chunks and more, more than a trace can need: refused"));
+        if let Item::List(length) = item {
+            self.list_elements = self.list_elements.saturating_add(length);
+        }
+        if self.schema_elements > SCHEMA_ELEMENTS_MAX {
+            return Err(format!("claims {} columns, more than a trace can need: refused", self.schema_elements));
+        }
+        if self.chunks > COLUMN_CHUNKS_MAX || self.list_elements > LIST_ELEMENTS_MAX {
+            return Err(format!("claims {} column chunks and more, more than a trace can need: refused", self.chunks));
         }
         Ok(())
-    };
-    thrift::walk(footer, visit).map(|_| ())
+    }
 }

@@ -326,6 +326,12 @@ fn claims_are_refused_before_memory_is_reserved() {
             "claims a row group of 16777216 rows",
             forge_footer(whole, |footer| assert!(footer.field(4).unwrap().elements()[0].set(3, 1 << 24))),
         ),
+        (
+            "claims 2147483646 columns in one",
+            forge_footer(whole, |footer| {
+                assert!(footer.field(2).unwrap().elements()[0].set(5, INT_MAX - 1));
+            }),
+        ),
         ("its columns take", forge_footer(whole, |footer| many_groups(footer, None))),
         ("rows in", forge_footer(whole, |footer| many_groups(footer, Some(0)))),
         (
