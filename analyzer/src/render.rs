@@ -124,7 +124,7 @@ fn write_findings(report: &Report<'_>, zone: Zone, out: &mut impl Write) -> io::
         }
         for Line { sign, text, is_heading } in paragraph {
             match (is_heading, sign.is_empty()) {
-                (true, _) => writeln!(out, "{BOLD}{}{BOLD:#}", wrapped(text, WIDTH, "  "))?,
+                (true, _) => writeln!(out, "{BOLD}{}{BOLD:#}", wrapped(text, WIDTH - 2, "  "))?,
                 (_, true) => writeln!(out, "  {}", wrapped(text, WIDTH - 2, "  "))?,
                 (_, false) => writeln!(out, "  {sign} {}", wrapped(text, WIDTH - 4, "    "))?,
             }
@@ -135,7 +135,7 @@ fn write_findings(report: &Report<'_>, zone: Zone, out: &mut impl Write) -> io::
 
 fn write_text_table(table: Table<'_>, output: Output, out: &mut impl Write) -> Result<(), Error> {
     if !table.title.is_empty() {
-        writeln!(out, "{BOLD}{}{BOLD:#}", wrapped(&table.title, WIDTH, "  "))?;
+        writeln!(out, "{BOLD}{}{BOLD:#}", wrapped(&table.title, WIDTH - 2, "  "))?;
     }
     let limit = output.limit.unwrap_or(table.text_limit);
     let shown: Vec<usize> = (0..table.columns.len()).filter(|i| !table.columns[*i].heading.is_empty()).collect();
