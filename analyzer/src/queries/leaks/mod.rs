@@ -32,7 +32,8 @@ impl Ask for Leaks {
         let left = left::read(opened, &living)?;
         let all = objects::Objects::read(opened, &left, &living)?;
         let mut findings = all.findings(opened, &living, self.unused_for);
-        findings.extend(undo::find(opened)?);
+        let (deaths, takers) = undo::find(opened)?;
+        findings.extend(deaths);
         findings.extend(modes::find(opened, &left)?);
         let makers = makers::read(&opened.traces, &left)?;
         let left_out = left.left_out;
@@ -40,7 +41,7 @@ impl Ask for Leaks {
         if left_out > 0 {
             closing.push(format!("{} more objects are left and not told.", human::count(left_out.into())));
         }
-        let tables = vec![all.table(&opened.traces), makers.table(&opened.traces)];
+        let tables = vec![all.table(&opened.traces), makers.table(&opened.traces), takers.table(&opened.traces)];
         Ok(Answer { findings, tables, closing, ..Answer::default() })
     }
 }

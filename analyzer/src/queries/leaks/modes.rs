@@ -15,6 +15,10 @@ const OBJECTS_MAX: usize = 100;
 /// What others may do: read, write.
 const OTHERS: i32 = 0o006;
 const PERMISSIONS: i32 = 0o777;
+/// IPC_CREAT and IPC_EXCL.
+const GETTING: i32 = 0o3000;
+/// SHM_HUGETLB, SHM_NORESERVE, and the size of huge pages.
+const OF_SEGMENTS: i32 = 0o14000 | !0 << 26;
 
 /// An object that others may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +134,10 @@ impl Query for MadeOpen {
         let (refs, ends, ids) = (batch.int64("object_ref")?, batch.int64("end_ns")?, batch.int64("call_id")?);
         for row in 0..batch.rows() {
             let is_made = created.value(row) && matches!(kinds.get(row), Some("sem" | "shm" | "msg"));
-            let mode = int32_at(flags, row).unwrap_or(0) & PERMISSIONS;
+            let flags = int32_at(flags, row).unwrap_or(0);
+            let known = PERMISSIONS | GETTING | if kinds.get(row) == Some("shm") { OF_SEGMENTS } else { 0 };
+            // Bits that mean nothing: a number that was never meant as a mode.
+            let mode = if flags & !known == 0 { flags & PERMISSIONS } else { 0 };
             if let (true, Some(object_ref), Some(end_ns)) = (is_made, int64_at(refs, row), int64_at(ends, row))
                 && mode & OTHERS != 0
             {

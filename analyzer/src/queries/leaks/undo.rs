@@ -6,16 +6,36 @@ use crate::error::Error;
 use crate::finding::{Finding, Grade};
 use crate::names::{Lifetimes, Process, Processes};
 use crate::opened::Opened;
+use crate::report::{Rows, Table, Unit, Value, column};
+use crate::trace::Trace;
 use ipc_schema::catalogue::Family;
+use std::cmp::Reverse;
 
 /// Findings that are told; the last one says how many more there are.
 const FINDINGS_MAX: usize = 100;
+const TEXT_ROWS: usize = 10;
 
-/// Finds them.
+/// A process that took more of a semaphore than it gave.
+struct Taker {
+    semaphore: Semaphore,
+    process_id: i64,
+    balance: Balance,
+    /// Whether others supply the semaphore.
+    is_supplied: bool,
+}
+
+/// The processes that took more of a lock than they gave.
+pub struct Takers {
+    all: Vec<Taker>,
+    lifetimes: Lifetimes,
+    processes: Processes,
+}
+
+/// Finds the deaths, and all who took more than they gave.
 ///
 /// # Errors
 /// A part that cannot be believed.
-pub fn find(opened: &Opened) -> Result<Vec<Finding>, Error> {
+pub fn find(opened: &Opened) -> Result<(Vec<Finding>, Takers), Error> {
     let mut uses: Vec<(Semaphore, Use)> = balance::read(opened)?.into_iter().collect();
     uses.retain(|(_, of)| of.is_lock && !of.takers.is_empty());
     uses.sort_unstable_by_key(|(semaphore, _)| *semaphore);
@@ -26,21 +46,61 @@ pub fn find(opened: &Opened) -> Result<Vec<Finding>, Error> {
     };
     let processes = Processes::read(&opened.traces, &uses.iter().flat_map(takers).collect())?;
     let mut findings = Vec::new();
-    for (semaphore, of) in &uses {
-        let (trace, object_ref, _) = *semaphore;
-        let maker = lifetimes.get(trace, object_ref).and_then(|lifetime| lifetime.created_by);
-        if of.is_supplied(maker) {
-            continue;
-        }
+    let mut all = Vec::new();
+    for (semaphore, mut of) in uses {
+        let maker = lifetimes.get(semaphore.0, semaphore.1).and_then(|lifetime| lifetime.created_by);
+        let is_supplied = of.is_supplied(maker);
+        of.takers.sort_unstable_by_key(|(process_id, balance)| (Reverse(balance.held()), *process_id));
         for (process_id, balance) in &of.takers {
-            let Some(process) = processes.get(trace, *process_id) else { continue };
-            findings.extend(finding(opened, *semaphore, of, (process, balance), &lifetimes));
+            let process = processes.get(semaphore.0, *process_id).filter(|_| !is_supplied);
+            findings.extend(process.and_then(|p| finding(opened, semaphore, &of, (p, balance), &lifetimes)));
+            all.push(Taker { semaphore, process_id: *process_id, balance: *balance, is_supplied });
         }
     }
     let rest = findings.len().saturating_sub(FINDINGS_MAX) as u64;
     findings.truncate(FINDINGS_MAX);
     findings.extend(more("undo_less_death", rest, "processes ended with a semaphore"));
-    Ok(findings)
+    Ok((findings, Takers { all, lifetimes, processes }))
+}
+
+impl Takers {
+    /// The table.
+    pub fn table<'a>(self, traces: &'a [Trace]) -> Table<'a> {
+        let Takers { all, lifetimes, processes } = self;
+        let row = move |taker: Taker| {
+            let (trace, object_ref, number) = taker.semaphore;
+            let process = processes.get(trace, taker.process_id);
+            Ok(vec![
+                Value::text(traces.get(trace).map(|trace| trace.manifest.trace_id.clone())),
+                Value::Text(lifetimes.label(trace, object_ref)),
+                Value::Int(object_ref.into()),
+                Value::Int(number.into()),
+                Value::Int(taker.process_id.into()),
+                Value::int(process.map(|process| process.pid)),
+                Value::text(process.and_then(|process| process.comm.clone())),
+                Value::Int(taker.balance.taken.into()),
+                Value::Int(taker.balance.given.into()),
+                Value::Bool(taker.is_supplied),
+                Value::int(process.and_then(|process| process.exit_ns)),
+            ])
+        };
+        let columns = vec![
+            column("trace_id", if traces.len() > 1 { "trace" } else { "" }, Unit::Text),
+            column("object", "object", Unit::Text),
+            column("object_ref", "", Unit::Id),
+            column("sem_num", "number", Unit::Id),
+            column("process_id", "", Unit::Id),
+            column("pid", "pid", Unit::Id),
+            column("comm", "comm", Unit::Text),
+            column("taken", "taken", Unit::Count),
+            column("given", "given", Unit::Count),
+            column("supplied", "", Unit::Text),
+            column("exit_ns", "ended", Unit::Instant),
+        ];
+        let rows: Rows<'a> = Box::new(all.into_iter().map(row));
+        let title = "Taken without SEM_UNDO and not given back, of semaphores used as locks".to_owned();
+        Table { section: Some("balance"), title, columns, rows, sparse: false, text_limit: TEXT_ROWS }
+    }
 }
 
 fn finding(
