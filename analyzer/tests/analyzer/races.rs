@@ -55,6 +55,11 @@ fn a_set_that_is_used_before_its_initialisation_is_one() {
     // It waited for the value: the order was luck.
     let waited = made().with(&CALLS, json!([operation(2, 102, Some(130), true), set(1, 110, 120)]));
     assert_eq!(races(&waited), ["init_race likely sem:7"]);
+    // It took the 0 of a set that nobody had initialised for a semaphore in use.
+    let mut tried = operation(2, 102, Some(108), false);
+    tried["error"] = json!("EAGAIN");
+    let tried = made().with(&CALLS, json!([tried, set(1, 110, 120)]));
+    assert_eq!(races(&tried), ["init_race certain sem:7"]);
     // Its creator did it: it knows the order.
     let own = made().with(&CALLS, json!([operation(1, 102, Some(108), false), set(1, 110, 120)]));
     assert_eq!(races(&own), [""; 0]);

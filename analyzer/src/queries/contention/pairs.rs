@@ -241,8 +241,10 @@ impl Pairs {
     }
 
     fn add(&mut self, by: By, batch: &Batch, pass: &Pass) -> Result<(), Error> {
-        let [syscalls, wakers, reasons] = [(0, "syscall"), (1, "waker_syscall"), (2, "wake_reason")]
-            .map(|(cache, column)| Ok::<_, Error>(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.words)));
+        let [syscalls, wakers, reasons] =
+            [(0, "syscall"), (1, "waker_syscall"), (2, "wake_reason")].map(|(cache, column)| {
+                Ok::<_, Error>(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.words))
+            });
         let (syscalls, wakers, reasons) = (syscalls?, wakers?, reasons?);
         let trace = u16::try_from(batch.trace).map_err(|_| Error::Usage("too many traces at once".to_owned()))?;
         if self.words_are_too_many() {
@@ -279,7 +281,9 @@ impl Pairs {
 
     fn parties<'a>(&mut self, cache: usize, by: By, batch: &'a Batch, column: &str) -> Result<Parties<'a>, Error> {
         Ok(match by {
-            By::Comm => Parties::Names(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.names)),
+            By::Comm => {
+                Parties::Names(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.names))
+            }
             By::Process | By::Thread => Parties::Ids(batch.int64(column)?),
         })
     }

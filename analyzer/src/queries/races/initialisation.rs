@@ -40,6 +40,8 @@ struct Set {
     used: Option<Act>,
     /// The earliest operation by another process that succeeded, and whether it slept.
     used_by_another: Option<(Act, bool)>,
+    /// The earliest operation by another process that found nothing to take (EAGAIN).
+    tried_by_another: Option<Act>,
     /// A SETVAL or SETALL under a waiter: who waited; how often it happened.
     again: Option<(Act, Act)>,
     again_count: u64,
@@ -65,6 +67,8 @@ enum Kind {
     SleptAndUsed,
     /// One that sleeps still, or slept for nothing.
     Slept,
+    /// One that would have had to sleep, and did not.
+    Tried,
 }
 
 struct Query<'a> {
@@ -98,7 +102,7 @@ impl OrderedQuery for Query<'_> {
 
     fn columns(&self, _: &dyn GroupStatistics) -> Vec<&'static str> {
         let of_call =
-            ["object_kind", "object_ref", "command", "outcome", "process_id", "call_id", "start_ns", "end_ns"];
+            ["object_kind", "object_ref", "command", "outcome", "error", "process_id", "call_id", "start_ns", "end_ns"];
         of_call.into_iter().chain(["sem_num", "sem_ops_total", "slept"]).collect()
     }
 
@@ -108,11 +112,13 @@ impl OrderedQuery for Query<'_> {
 
     fn cut(&self, batch: &Batch, pieces: &mut [Piece]) -> Result<(), Error> {
         let mut texts = Texts::default();
-        let [sem, setval, setall, ok, open] = ["sem", "SETVAL", "SETALL", "ok", "open"].map(|t| texts.number(t));
+        let [sem, setval, setall] = ["sem", "SETVAL", "SETALL"].map(|t| texts.number(t));
+        let [ok, open, again] = ["ok", "open", "EAGAIN"].map(|t| texts.number(t));
         let mut numbers = |name: &str| -> Result<Vec<u32>, Error> {
             Ok(DictionaryCache::default().numbers(&batch.text(name)?, &mut texts))
         };
         let (kinds, commands, outcomes) = (numbers("object_kind")?, numbers("command")?, numbers("outcome")?);
+        let errors = numbers("error")?;
         let (refs, semaphores, totals) =
             (batch.int64("object_ref")?, batch.int32("sem_num")?, batch.int32("sem_ops_total")?);
         let slept = batch.boolean("slept")?;
@@ -126,7 +132,7 @@ impl OrderedQuery for Query<'_> {
                     (true, false) => Some(Kind::Used),
                     (true, true) => Some(Kind::SleptAndUsed),
                     (false, true) => Some(Kind::Slept),
-                    (false, false) => None,
+                    (false, false) => (errors[row] == again).then_some(Kind::Tried),
                 },
                 _ => None,
             };
@@ -200,6 +206,8 @@ impl Set {
                 self.wait(act, semaphore);
             }
             Kind::Slept => self.wait(act, semaphore),
+            Kind::Tried if by_creator => {}
+            Kind::Tried => self.tried_by_another = Some(act),
         }
     }
 
@@ -234,7 +242,8 @@ impl Set {
     /// Whether another process used it before its creator had initialised it: certain, or possible.
     fn used_too_early(&self) -> Option<(Act, Act, bool)> {
         let (initialised, _) = self.initialised?;
-        let (used, slept) = self.used_by_another?;
+        let tried = self.tried_by_another.map(|act| (act, false));
+        let (used, slept) = self.used_by_another.into_iter().chain(tried).min_by_key(|(act, _)| act.end_ns)?;
         if used.start_ns >= initialised.end_ns {
             return None;
         }
@@ -266,7 +275,13 @@ impl Sets {
         for ((trace, _), set) in &self.0 {
             let acts = [set.initialised.map(|(act, _)| act), set.initialised_by_another.map(|(act, _)| act), set.used];
             let more = [set.used_by_another.map(|(act, _)| act), set.again.map(|(a, _)| a), set.again.map(|(_, b)| b)];
-            let ids = acts.into_iter().chain(more).flatten().map(|act| act.process_id).chain(set.creator);
+            let ids = acts
+                .into_iter()
+                .chain(more)
+                .chain([set.tried_by_another])
+                .flatten()
+                .map(|act| act.process_id)
+                .chain(set.creator);
             wanted.extend(ids.map(|id| (*trace, id)));
         }
     }
