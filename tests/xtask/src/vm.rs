@@ -34,15 +34,13 @@ pub const PASSED: &str = "ipctrace-vm: the tests passed";
 
 /// Only the tests that count, and those of kprobes: they need no second program to compare with.
 const TESTS: &[&str] = &["counting::", "battery::", "kprobes::", "--test-threads=1"];
-/// Emulation is ten to twenty times slower than the processor.
-const TIME_LIMIT: Duration = Duration::from_secs(900);
+/// Emulation is ten to twenty times slower than the processor, and takes four times as long again where others use it:
+/// what is slow must not look like what hangs.
+const TIME_LIMIT: Duration = Duration::from_secs(1800);
 /// What `/init` prints while the tests run, every [`BEAT`].
 pub const ALIVE: &str = "ipctrace-vm: alive";
 /// How often.
 pub const BEAT: Duration = Duration::from_secs(15);
-/// A machine that is silent for so long does not even run its timers: it stands still, which is no test's fault, and is
-/// booted once more. A test that hangs in a machine that lives fails.
-const SILENCE: Duration = Duration::from_secs(120);
 /// How much of the console is shown when something went wrong.
 const TAIL_LINES: usize = 60;
 
@@ -76,16 +74,7 @@ pub fn boot_all(seed: Seed) -> Result {
         eprintln!("booting {}", place::short(&image));
         let began = Instant::now();
         let log = kernel.folder().join("console.log");
-        let boot = |log: &Path| Console::watch(qemu(&image, &initramfs, seed)?, log);
-        if boot(&log)? == Ended::Frozen {
-            let kept = kernel.folder().join("console-frozen.log");
-            fs::rename(&log, &kept).map_err(|error| format!("{}: {error}", kept.display()))?;
-            let (silence, kept) = (SILENCE.as_secs(), place::short(&kept));
-            eprintln!("{}: FROZEN, silent for {silence} s (console: {kept}); booting once more", kernel.name);
-            if boot(&log)? == Ended::Frozen {
-                return Err(format!("{}: frozen twice; its console is {}", kernel.name, place::short(&log)));
-            }
-        }
+        Console::watch(qemu(&image, &initramfs, seed)?, &log)?;
         eprintln!(
             "{}: passed in {:.0} s (console: {})",
             kernel.name,
@@ -118,19 +107,11 @@ fn qemu(image: &Path, initramfs: &Path, seed: Seed) -> Result<Child> {
     qemu.args(["-accel", "tcg", "-smp", "2", "-m", "2G", "-nographic", "-no-reboot", "-nic", "none"]);
     // panic=-1 reboots at once, and -no-reboot makes that an end. What the kernel does not know becomes the environment
     // of /init, and what follows -- its arguments.
-    let line = format!("console=ttyS0 panic=-1 quiet IPC_SEED={} -- {}", seed.0, TESTS.join(" "));
+    // no_timer_check: where the emulator gets little time, the kernel would find the timer broken and give up.
+    let line = format!("console=ttyS0 panic=-1 quiet no_timer_check IPC_SEED={} -- {}", seed.0, TESTS.join(" "));
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs).args(["-append", &line]);
     qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     qemu.spawn().map_err(|error| format!("cannot start qemu: {error}; run cargo xtask setup"))
-}
-
-/// How a machine ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// It printed [`PASSED`].
-    Passed,
-    /// It stood still.
-    Frozen,
 }
 
 /// What the virtual machine prints.
@@ -142,7 +123,7 @@ struct Console {
 
 impl Console {
     /// Follows the machine to its end. Success is the marker, and nothing else.
-    fn watch(mut machine: Child, log: &Path) -> Result<Ended> {
+    fn watch(mut machine: Child, log: &Path) -> Result {
         let stdout = machine.stdout.take().ok_or("qemu has no stdout")?;
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -162,26 +143,28 @@ impl Console {
         result.map_err(|error| format!("{error}; the end of the console:\n{}", console.tail()))
     }
 
-    fn read(&mut self, deadline: Instant) -> Result<Ended> {
+    fn read(&mut self, deadline: Instant) -> Result {
         let mut is_begun = false;
+        // A test's name comes before its end: between them the machine may say that it is alive.
+        let mut begun_line = String::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = match self.lines.recv_timeout(left.min(SILENCE)) {
+            let line = match self.lines.recv_timeout(left) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) if left > SILENCE => return Ok(Ended::Frozen),
                 Err(RecvTimeoutError::Timeout) => return Err("the virtual machine did not end in time".to_owned()),
                 Err(_) => return Err("the virtual machine ended without passing the tests".to_owned()),
             };
             // The log is a convenience; the verdict does not depend on it.
             let _ = writeln!(self.log, "{line}");
             if line.ends_with(PASSED) {
-                return Ok(Ended::Passed);
+                return Ok(());
             }
             // The firmware leaves control characters before the first line.
             is_begun |= line.ends_with(BEGIN);
-            // Only a run that fails shows that it was alive.
-            if is_begun && !line.starts_with(ALIVE) {
-                eprintln!("  {line}");
+            if let Some((begun, _)) = line.split_once(ALIVE) {
+                begun_line.push_str(begun);
+            } else if is_begun {
+                eprintln!("  {}{line}", std::mem::take(&mut begun_line));
             }
             self.seen.push(line);
         }
