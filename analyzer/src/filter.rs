@@ -206,6 +206,11 @@ impl Selection {
         self.columns().is_empty()
     }
 
+    /// The time that is looked at in a trace: since (inclusive) and until (exclusive), nanoseconds since the epoch.
+    pub fn window_ns(&self, trace: usize) -> (Option<i64>, Option<i64>) {
+        self.windows.get(trace).copied().unwrap_or_default()
+    }
+
     /// The columns it looks at.
     pub fn columns(&self) -> Vec<&'static str> {
         let mut columns = Vec::new();

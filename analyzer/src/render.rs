@@ -104,7 +104,9 @@ fn write_text(report: Report<'_>, output: Output, mut out: impl Write) -> Result
         writeln!(out, "{}", broken(line))?;
     }
     write_findings(&report, output.zone, &mut out)?;
-    for (i, table) in report.tables.into_iter().enumerate() {
+    // One without a heading is for machines.
+    let for_people = |table: &Table<'_>| table.columns.iter().any(|column| !column.heading.is_empty());
+    for (i, table) in report.tables.into_iter().filter(for_people).enumerate() {
         if i > 0 || !report.preface.is_empty() || !report.findings.is_empty() {
             writeln!(out)?;
         }

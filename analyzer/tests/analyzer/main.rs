@@ -9,6 +9,7 @@ mod fixture;
 mod mutate;
 mod mutations;
 mod objects;
+mod queues;
 mod races;
 mod rows;
 mod text;

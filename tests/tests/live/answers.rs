@@ -16,6 +16,8 @@ const SCENARIOS: &[(&str, &[&str])] = &[
     ("deadlock", &["deadlock", "--hold", "3s"]),
     ("masks", &["masks"]),
     ("signals", &["signals"]),
+    ("back-pressure", &["incident", "back-pressure", "--seed", "3"]),
+    ("starvation", &["incident", "starvation", "--seed", "3"]),
 ];
 
 /// Records a scenario into a folder of that name.

@@ -1,0 +1,149 @@
+//! `queues`: how full queues were, who waited at them, and what waited in them.
+
+mod calls;
+mod depth;
+mod found;
+mod full;
+mod known;
+mod queue;
+mod rows;
+mod times;
+mod waiting;
+
+use super::Ask;
+use crate::error::Error;
+use crate::filter;
+use crate::human;
+use crate::names::{Lifetimes, Processes, Wanted};
+use crate::opened::Opened;
+use crate::ordered::{self, Direction};
+use crate::report::Answer;
+use calls::QueueCalls;
+use depth::Span;
+use ipc_schema::catalogue::Family;
+use known::KnownQueues;
+use queue::{Queue, Settings};
+
+/// The question.
+#[derive(Debug, clap::Args)]
+pub struct Queues {
+    /// How long a queue is full without interruption, and holds senders up, before that is a finding
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = filter::parse_duration_ns)]
+    full_for: i64,
+
+    /// How long a message waits while later ones of other types or priorities go, before that is a finding
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = filter::parse_duration_ns)]
+    starving: i64,
+}
+
+/// What was found of one queue.
+struct Answered {
+    trace: usize,
+    trace_id: String,
+    object_ref: i64,
+    /// msg, mq; ? if the table `lifetimes` does not have it.
+    kind: String,
+    object: String,
+    span: Span,
+    /// When the queue or the recording ended.
+    end_ns: i64,
+    full_ns: i64,
+    queue: Queue,
+}
+
+impl Ask for Queues {
+    const COMMAND: &'static str = "queues";
+
+    fn ask<'a>(&self, opened: &'a Opened) -> Result<Answer<'a>, Error> {
+        let mut answered = Vec::new();
+        let mut closing = Vec::new();
+        for trace in 0..opened.traces.len() {
+            let (of_trace, left_out) = self.ask_trace(opened, trace)?;
+            answered.extend(of_trace);
+            if left_out > 0 {
+                let calls = human::counted(left_out.into(), "call");
+                closing.push(format!("{calls} on more queues than can be told apart are left out"));
+            }
+        }
+        name(opened, &mut answered)?;
+        let findings = findings(opened, &answered, &mut closing)?;
+        let tables = vec![rows::queues(&answered), rows::classes(&answered), rows::series(&answered)];
+        Ok(Answer { findings, tables, closing, ..Answer::default() })
+    }
+}
+
+impl Queues {
+    /// The queues of a trace in the order of their numbers, and how many calls found no room.
+    fn ask_trace(&self, opened: &Opened, trace: usize) -> Result<(Vec<Answered>, u64), Error> {
+        let Some(of) = opened.traces.get(trace) else { return Ok((Vec::new(), 0)) };
+        let (start_ns, end_ns) = opened.span_ns(trace);
+        let (since_ns, until_ns) = opened.selection.window_ns(trace);
+        let from_ns = since_ns.map_or(start_ns, |since_ns| since_ns.clamp(start_ns, end_ns.max(start_ns)));
+        let to_ns = until_ns.map_or(end_ns, |until_ns| until_ns.min(end_ns)).max(from_ns);
+        let span = Span { from_ns, to_ns };
+        let settings = Settings { span, full_ns: self.full_for, starving_ns: self.starving };
+        let known = KnownQueues::read(of)?;
+        let query = QueueCalls { known: &known, settings: &settings, shards: rayon::current_num_threads() };
+        let shards = ordered::fold((trace, of), &opened.selection, Direction::Forwards, &query)?;
+        let left_out = shards.iter().map(|shard| shard.calls_left_out).sum();
+        let mut answered: Vec<Answered> = Vec::new();
+        for (object_ref, mut queue) in shards.into_iter().flat_map(|shard| shard.queues) {
+            let full_ns = queue.finish(&settings);
+            answered.push(Answered {
+                trace,
+                trace_id: of.manifest.trace_id.clone(),
+                object_ref,
+                kind: String::new(),
+                object: String::new(),
+                span,
+                end_ns: queue.end_ns(&settings),
+                full_ns,
+                queue,
+            });
+        }
+        answered.sort_by_key(|of| of.object_ref);
+        Ok((answered, left_out))
+    }
+}
+
+/// Gives the queues their names.
+fn name(opened: &Opened, answered: &mut [Answered]) -> Result<(), Error> {
+    let wanted: Wanted = answered.iter().map(|of| (of.trace, of.object_ref)).collect();
+    let lifetimes = Lifetimes::read(&opened.traces, &wanted)?;
+    for of in answered {
+        of.object = lifetimes.label(of.trace, of.object_ref);
+        of.kind = lifetimes.get(of.trace, of.object_ref).map_or_else(|| "?".to_owned(), |life| life.kind.clone());
+    }
+    Ok(())
+}
+
+fn findings(
+    opened: &Opened,
+    answered: &[Answered],
+    closing: &mut Vec<String>,
+) -> Result<Vec<crate::finding::Finding>, Error> {
+    let is_wrong = |of: &&Answered| {
+        of.queue.full.worst.is_some() || of.queue.waiting.classes.values().any(|class| class.worst.is_some())
+    };
+    let wrong: Vec<&Answered> = answered.iter().filter(is_wrong).collect();
+    let users = |of: &&Answered| of.queue.users.keys().map(|id| (of.trace, *id)).collect::<Vec<_>>();
+    let wanted: Wanted = wrong.iter().flat_map(users).collect();
+    let processes = Processes::read(&opened.traces, &wanted)?;
+    let mut findings = Vec::new();
+    for trace in 0..opened.traces.len() {
+        let doubts = opened.doubts(trace, &[Family::Msg, Family::Mq]);
+        // A receive that was lost leaves a message behind that seems to wait for ever.
+        let is_lossy = opened.losses.calls(trace) != (0, false);
+        if is_lossy {
+            closing.push("Calls were lost: which messages starved cannot be told".to_owned());
+        }
+        for of in wrong.iter().filter(|of| of.trace == trace) {
+            // Who was not recorded does not change that these senders slept.
+            findings.extend(found::back_pressure(of, &processes, &opened.lost(trace)));
+            if !is_lossy {
+                findings.extend(found::starvation(of, &processes, &doubts));
+            }
+        }
+    }
+    Ok(findings)
+}
