@@ -12,6 +12,7 @@ mod objects;
 mod queues;
 mod races;
 mod rows;
+mod signals;
 mod text;
 
 use std::path::Path;
