@@ -79,7 +79,8 @@ impl Moment {
         time.timestamp_nanos_opt().map(Moment::At).ok_or_else(|| "the year is outside 1678 to 2262".to_owned())
     }
 
-    fn in_trace(self, trace: &Trace) -> i64 {
+    /// Nanoseconds since the epoch.
+    pub fn in_trace(self, trace: &Trace) -> i64 {
         let session = &trace.manifest.session;
         match self {
             Moment::At(time) => time,

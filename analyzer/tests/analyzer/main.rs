@@ -5,6 +5,7 @@ mod answers;
 mod bad_input;
 mod contention;
 mod corpus;
+mod deadlocks;
 mod fixture;
 mod mutate;
 mod mutations;
