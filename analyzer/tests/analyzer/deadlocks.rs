@@ -787,8 +787,8 @@ fn simulated_lock_orders_are_told_as_they_are() {
                 }
             }
             // Who waits for a lock that is free again takes it.
-            for process in 0..waiting.len() {
-                if waiting[process]
+            for (process, is_waiting) in waiting.iter_mut().enumerate() {
+                if *is_waiting
                     && let Some(lock) = simulation.next(process)
                     && simulation.owner[lock].is_none()
                 {
@@ -799,7 +799,7 @@ fn simulated_lock_orders_are_told_as_they_are() {
                     scene.calls.iter_mut().find(open).unwrap()["end_ns"] = json!(now);
                     simulation.owner[lock] = Some(process);
                     simulation.held[process] += 1;
-                    waiting[process] = false;
+                    *is_waiting = false;
                 }
             }
         }

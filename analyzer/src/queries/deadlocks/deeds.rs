@@ -169,30 +169,23 @@ fn read_within(
         return Ok(AllDeeds::new());
     }
     let objects = places.keys().map(|(trace, object_ref, _)| (*trace, *object_ref)).collect();
-    let mut passes = 1;
-    'again: loop {
-        let (mut deeds, mut actors) = (AllDeeds::new(), 0);
-        for pass in 0..passes {
-            let query = DeedsQuery {
-                traces: &opened.traces,
-                moments,
-                places,
-                objects: &objects,
-                resets,
-                sums_max,
-                pass,
-                passes,
-            };
-            let found = scan::fold(&opened.traces, &opened.selection, &query)?;
-            if found.is_full && passes < PASSES_MAX {
-                passes *= 4;
-                continue 'again;
-            }
+    let (mut pass, mut passes) = (0, 1);
+    let (mut deeds, mut actors) = (AllDeeds::new(), 0);
+    while pass < passes {
+        let query =
+            DeedsQuery { traces: &opened.traces, moments, places, objects: &objects, resets, sums_max, pass, passes };
+        let found = scan::fold(&opened.traces, &opened.selection, &query)?;
+        if found.is_full && passes < PASSES_MAX {
+            // From the beginning, in smaller portions.
+            (pass, passes) = (0, passes * 4);
+            (deeds, actors) = (AllDeeds::new(), 0);
+        } else {
             reduce(&mut deeds, &mut actors, found, places);
+            pass += 1;
         }
-        deeds.values_mut().for_each(|deeds| deeds.actors.sort_by_key(|actor| actor.process_id));
-        return Ok(deeds);
     }
+    deeds.values_mut().for_each(|deeds| deeds.actors.sort_by_key(|actor| actor.process_id));
+    Ok(deeds)
 }
 
 /// Keeps what matters of one pass; every process is in one pass with all that it did.
