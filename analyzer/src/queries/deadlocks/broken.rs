@@ -46,7 +46,7 @@ impl Query for BrokenQuery {
         if statistics.is_always("outcome", "ok") {
             return Vec::new();
         }
-        vec!["outcome", "error", "start_ns", "end_ns"]
+        vec!["outcome", "error", "start_ns", "end_ns", "wait_ns"]
     }
 
     fn empty(&self) -> Vec<Vec<i64>> {
@@ -58,12 +58,14 @@ impl Query for BrokenQuery {
             return Ok(());
         }
         let (outcome, error) = (batch.text("outcome")?, batch.text("error")?);
-        let (start, end) = (batch.int64("start_ns")?, batch.int64("end_ns")?);
+        let (start, end, wait) = (batch.int64("start_ns")?, batch.int64("end_ns")?, batch.int64("wait_ns")?);
         for row in 0..batch.rows() {
             let is_long = int64_at(end, row).filter(|ns| ns.saturating_sub(start.value(row)) >= LONG_NS);
             let Some(end_ns) = is_long else { continue };
             if outcome.get(row) == Some("killed") || error.get(row) == Some("EIDRM") {
-                add(last, batch.trace, end_ns);
+                // Who removes an object is back from that before its waiters are: the waking tells when it took effect.
+                let woken_ns = int64_at(wait, row).map(|ns| start.value(row).saturating_add(ns));
+                add(last, batch.trace, woken_ns.map_or(end_ns, |ns| ns.min(end_ns)));
             }
         }
         Ok(())
