@@ -34,12 +34,14 @@ const EXAMPLES: &str = "\
 Examples:
   ipc-analyzer summary TRACE                          what happened, what failed, what was lost
   ipc-analyzer latency TRACE --by syscall,comm        where the time goes
-  ipc-analyzer latency TRACE --by object --syscall %sem --since -10s
+  ipc-analyzer deadlocks TRACE                        who waits for ever, and how sure that is
+  ipc-analyzer failures TRACE --since -10s            what failed, at which limit, what to do
+  ipc-analyzer contention TRACE --object sem:5        who waits for whom at one semaphore
   ipc-analyzer show TRACE --pid 1234 --limit 20       calls as strace prints them
   ipc-analyzer latency TRACE --format json | jq '.rows[0]'
   ipc-analyzer verify TRACE                           is the copy whole?
 
-Exit codes: 0 done, 1 error, 2 usage, 3 trace unreadable, damaged, or incomplete under --strict";
+Exit codes: 0 done, 1 error or a finding under --check, 2 usage, 3 trace unreadable, damaged, or incomplete under --strict";
 
 #[derive(Debug, Subcommand)]
 enum Command {

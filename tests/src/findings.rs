@@ -57,20 +57,6 @@ pub struct Verdict {
     pub missed: Vec<Expected>,
 }
 
-/// Those of [`COMMANDS`] that answer; the others are named.
-pub fn written() -> Vec<&'static str> {
-    let any = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/traces/contended");
-    let is_written = |command: &&str| {
-        let output = programs::analyzer(&[command], &any).output().unwrap();
-        let is_written = !String::from_utf8_lossy(&output.stderr).contains("not written yet");
-        if !is_written {
-            println!("not written yet: {command}");
-        }
-        is_written
-    };
-    COMMANDS.into_iter().filter(is_written).collect()
-}
-
 /// The findings of one command.
 ///
 /// # Panics
