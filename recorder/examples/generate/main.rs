@@ -63,12 +63,13 @@ mod writer;
 
 use batch::Frame;
 use clap::Parser;
+use crossbeam_channel::Receiver;
 use ipc_schema::manifest::Session;
 use join::Finished;
 use model::{Model, START_NS};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use writer::{Progress, Writer};
+use writer::Writer;
 
 /// What the trace looks like.
 #[derive(Debug, Parser)]
@@ -119,7 +120,7 @@ fn generate(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: CLOCK_OFFSET_NS };
     let writer = Writer::new(sink::Sink::new(&shape.directory, manifest), frame);
     let (sender, receiver) = crossbeam_channel::bounded(4);
-    let writing = std::thread::spawn(move || writer.run(&receiver, &Progress::default()));
+    let writing = std::thread::spawn(move || write(writer, &receiver));
     let open = u64::from(shape.processes * shape.threads).min(shape.calls);
     let mut left = shape.calls - open;
     while left > 0 {
@@ -138,6 +139,14 @@ fn generate(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
     session.calls = shape.calls as i64;
     writer.finish(session)?;
     Ok(())
+}
+
+/// Writes what arrives, at the priority of anybody: nothing is lost when this falls behind.
+fn write(mut writer: Writer, rows: &Receiver<Finished>) -> Result<Writer, sink::Error> {
+    for finished in rows {
+        writer.write_all(finished)?;
+    }
+    Ok(writer)
 }
 
 /// A session of no host: the same wherever it is generated.
