@@ -4,7 +4,7 @@
 //! listed in `trace.json`, which is itself replaced atomically.
 
 use arrow::array::RecordBatch;
-use ipc_schema::manifest::{self, Manifest, Part};
+use ipc_schema::manifest::{self, BLOCK_BYTES, Manifest, Part};
 use ipc_schema::tables::{Encoding, Kind, TABLES, Table, arrow_schema, twin};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -13,12 +13,13 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use std::fs::{self, File, OpenOptions};
+use std::hash::Hasher;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use twox_hash::XxHash3_128;
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 /// Rows of a row group: smaller ones cost space (10,000: a third more), larger ones memory.
 const ROW_GROUP_ROWS: usize = 122_880;
@@ -84,13 +85,52 @@ pub fn create_directory(path: &Path) -> Result<bool, Error> {
 struct HashedFile {
     file: File,
     hash: XxHash3_128,
+    blocks: Blocks,
     bytes: u64,
+}
+
+/// The checksums of the blocks of a file.
+#[derive(Default)]
+struct Blocks {
+    hash: XxHash3_64,
+    /// Bytes of the block that is being filled.
+    filled: usize,
+    /// The checksums of the others, as the manifest spells them.
+    spelt: String,
+}
+
+impl Blocks {
+    fn add(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let (now, later) = data.split_at(data.len().min(BLOCK_BYTES - self.filled));
+            self.hash.write(now);
+            self.filled += now.len();
+            data = later;
+            if self.filled == BLOCK_BYTES {
+                self.close();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let hash = std::mem::take(&mut self.hash).finish();
+        self.spelt += &format!("{hash:016x}");
+        self.filled = 0;
+    }
+
+    fn finish(mut self) -> String {
+        if self.filled > 0 {
+            self.close();
+        }
+        self.spelt
+    }
 }
 
 impl Write for HashedFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let written = self.file.write(data)?;
         self.hash.write(&data[..written]);
+        self.blocks.add(&data[..written]);
         self.bytes += written as u64;
         Ok(written)
     }
@@ -190,7 +230,8 @@ impl Sink {
         }
         let hidden = folder.join(format!(".part-{:05}.parquet", sink.next_part));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&hidden);
-        let file = HashedFile { file: file.map_err(write_error(&hidden))?, hash: XxHash3_128::new(), bytes: 0 };
+        let file = file.map_err(write_error(&hidden))?;
+        let file = HashedFile { file, hash: XxHash3_128::new(), blocks: Blocks::default(), bytes: 0 };
         let options = ArrowWriterOptions::new()
             .with_properties(properties(sink.table))
             // Without Arrow's own schema every reader sees plain UTF-8.
@@ -218,6 +259,7 @@ impl Sink {
             rows: open.rows,
             bytes: file.bytes,
             checksum: format!("xxh3_128:{:032x}", file.hash.finish_128()),
+            blocks: Some(file.blocks.finish()),
         });
         self.write_manifest()
     }

@@ -34,7 +34,14 @@ pub struct Part {
     pub bytes: u64,
     /// `xxh3_128:` and 32 hexadecimal digits over the whole file (as `xxh128sum` prints them).
     pub checksum: String,
+    /// XXH3 64 of each [`BLOCK_BYTES`] of the file, the last one shorter: 16 hexadecimal digits each, one after the other.
+    /// They vouch for what a reader needs without the whole file being read. Older traces have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<String>,
 }
+
+/// Bytes of one block of a part.
+pub const BLOCK_BYTES: usize = 1 << 16;
 
 /// The fields of the table `session`, in its order; see there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

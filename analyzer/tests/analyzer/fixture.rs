@@ -2,7 +2,7 @@
 
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Int32Type, TimeUnit};
-use ipc_schema::manifest::{ClockSample, FILE_NAME, Manifest, Part, Session};
+use ipc_schema::manifest::{BLOCK_BYTES, ClockSample, FILE_NAME, Manifest, Part, Session};
 use ipc_schema::tables::{self, Encoding, Table, arrow_schema};
 use ipc_schema::version::FormatVersion;
 use parquet::arrow::ArrowWriter;
@@ -210,6 +210,11 @@ pub fn session(parameters: &Parameters, calls: i64, end_ns: i64) -> Session {
 }
 
 /// Writes the parts of one trace.
+/// The checksum of a block as the manifest spells it.
+fn block(bytes: &[u8]) -> String {
+    format!("{:016x}", twox_hash::XxHash3_64::oneshot(bytes))
+}
+
 pub struct TraceWriter {
     pub directory: PathBuf,
     pub trace_id: String,
@@ -247,6 +252,7 @@ impl TraceWriter {
             rows,
             bytes: content.len() as u64,
             checksum: format!("xxh3_128:{:032x}", twox_hash::XxHash3_128::oneshot(&content)),
+            blocks: Some(content.chunks(BLOCK_BYTES).map(block).collect()),
         }
     }
 
