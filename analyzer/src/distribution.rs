@@ -5,6 +5,8 @@
 //! exact values keeps the number of each value's bucket (2 bytes), a large one counts per bucket, in pages of 32 that
 //! exist only where something fell.
 
+use crate::groups::Durations;
+
 /// Up to so many values are kept as they are.
 pub const EXACT_MAX: usize = 1024;
 /// Up to so many values the bucket of each is kept: beyond it, counts take less.
@@ -111,6 +113,39 @@ impl Distribution {
         }
     }
 
+    /// Adds values by their indices among the durations of a row group.
+    pub fn add_codes(&mut self, codes: &[u32], of: &Durations<'_>, grown_bytes: &mut isize) {
+        self.count += codes.len() as u64;
+        let value = |code: &u32| of.values[*code as usize];
+        self.sum += if of.is_small {
+            i128::from(codes.iter().map(value).sum::<i64>())
+        } else {
+            codes.iter().map(|code| i128::from(value(code))).sum()
+        };
+        for code in codes {
+            self.min = self.min.min(value(code));
+            self.max = self.max.max(value(code));
+        }
+        self.values.extend(codes, of, grown_bytes);
+    }
+
+    /// Whether only counts per bucket are kept.
+    pub fn is_counted(&self) -> bool {
+        matches!(self.values, Values::Counted(_))
+    }
+
+    /// Adds values of which the counts per bucket are known, and their sum, smallest and largest.
+    pub fn add_tally(&mut self, counts: &[u32], (sum, min, max): (i128, i64, i64), grown_bytes: &mut isize) {
+        self.sum += sum;
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        let buckets = self.values.count(grown_bytes);
+        for (bucket, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            self.count += u64::from(*count);
+            buckets.add(bucket as u16, u64::from(*count), grown_bytes);
+        }
+    }
+
     /// Adds all of another group.
     pub fn merge(&mut self, from: Distribution) {
         self.count += from.count;
@@ -125,7 +160,7 @@ impl Distribution {
     pub fn percentiles<const N: usize>(&mut self, fractions: [f64; N]) -> Option<[i64; N]> {
         match &mut self.values {
             Values::Exact(values) => values.sort_unstable(),
-            Values::Listed(buckets) => buckets.sort_unstable(),
+            Values::Listed(buckets) => sort(buckets),
             Values::Counted(_) => {}
         }
         let last = self.count.checked_sub(1)?;
@@ -175,6 +210,39 @@ impl Distribution {
 }
 
 impl Values {
+    /// Adds values by their indices.
+    fn extend(&mut self, codes: &[u32], of: &Durations<'_>, grown_bytes: &mut isize) {
+        let bucket = |code: &u32| of.buckets[*code as usize];
+        match self {
+            Values::Exact(values) if values.len() + codes.len() <= EXACT_MAX => {
+                *grown_bytes += grow_by(values, codes.len(), EXACT_MAX);
+                values.extend(codes.iter().map(|code| of.values[*code as usize]));
+            }
+            Values::Listed(buckets) if buckets.len() + codes.len() <= LISTED_MAX => {
+                *grown_bytes += grow_by(buckets, codes.len(), LISTED_MAX);
+                buckets.extend(codes.iter().map(bucket));
+            }
+            Values::Counted(buckets) => codes.iter().for_each(|code| buckets.add(bucket(code), 1, grown_bytes)),
+            _ => codes.iter().for_each(|code| self.push(of.values[*code as usize], bucket(code), 1, grown_bytes)),
+        }
+    }
+
+    /// Adds a value and its bucket `count` times.
+    #[inline]
+    fn push(&mut self, value: i64, bucket: u16, count: u32, grown_bytes: &mut isize) {
+        for done in 0..count {
+            match self {
+                Values::Counted(buckets) => {
+                    buckets.add(bucket, u64::from(count - done), grown_bytes);
+                    return;
+                }
+                Values::Listed(buckets) if buckets.len() < buckets.capacity() => buckets.push(bucket),
+                Values::Exact(values) if values.len() < values.capacity() => values.push(value),
+                Values::Listed(_) | Values::Exact(_) => self.push_slow(value, grown_bytes),
+            }
+        }
+    }
+
     /// Adds a value for which there is no room.
     #[cold]
     fn push_slow(&mut self, value: i64, grown_bytes: &mut isize) {
@@ -258,6 +326,44 @@ impl Values {
             Values::Listed(buckets) => (1, buckets.len()),
             Values::Counted(_) => (2, 0),
         }
+    }
+}
+
+/// Makes room for `more` values; returns the bytes that it takes.
+fn grow_by<T>(values: &mut Vec<T>, more: usize, most: usize) -> isize {
+    let mut grown_bytes = 0;
+    while values.capacity() - values.len() < more {
+        let before = values.capacity();
+        let room = before.max(more).max(2).min(most - values.len());
+        values.reserve_exact(room);
+        grown_bytes += ((values.capacity() - before) * size_of::<T>()) as isize;
+    }
+    grown_bytes
+}
+
+/// Sorts buckets by their two bytes, the lower first: a long list is sorted in two passes.
+fn sort(buckets: &mut [u16]) {
+    const SHORT: usize = 1_024;
+    if buckets.len() < SHORT {
+        return buckets.sort_unstable();
+    }
+    let mut other = vec![0; buckets.len()];
+    sort_by_byte(buckets, &mut other, 0);
+    sort_by_byte(&other, buckets, 8);
+}
+
+fn sort_by_byte(from: &[u16], to: &mut [u16], shift: u32) {
+    let byte = |bucket: &u16| usize::from(bucket >> shift & 0xff);
+    let mut places = [0usize; 256];
+    from.iter().for_each(|bucket| places[byte(bucket)] += 1);
+    let mut begin = 0;
+    for place in &mut places {
+        begin += std::mem::replace(place, begin);
+    }
+    for bucket in from {
+        let place = &mut places[byte(bucket)];
+        to[*place] = *bucket;
+        *place += 1;
     }
 }
 

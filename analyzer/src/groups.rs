@@ -4,6 +4,14 @@
 //! Groups that do not fit the memory budget are put off by the last bits of their key's hash and answered in a further
 //! pass over the same files: memory is bounded for any number of groups, without temporary files.
 
+mod coded;
+mod lifetimes;
+mod tally;
+
+pub use coded::Durations;
+use lifetimes::Lifetimes;
+use tally::Tallies;
+
 use crate::batch::{Batch, Text, int64_at};
 use crate::distribution::Distribution;
 use crate::error::Error;
@@ -11,7 +19,7 @@ use crate::filter::Selection;
 use crate::intern::{DictionaryCache, NULL, Texts};
 use crate::query::{GroupStatistics, Query};
 use crate::report::Value;
-use crate::scan;
+use crate::scan::{self, CodedGroup};
 use crate::trace::Trace;
 use arrow::array::{Array, Int64Array};
 use clap::ValueEnum;
@@ -219,6 +227,7 @@ pub fn for_each_within(
     visit: &mut dyn FnMut(&Texts, Group),
 ) -> Result<u64, Error> {
     let ends_ns: Vec<i64> = traces.iter().map(|t| t.manifest.session.end_ns).collect();
+    let lifetimes = Lifetimes::read(traces, by)?;
     let mut passes = vec![(0, 0)];
     let mut before_trace = 0;
     while let Some((pattern, bits)) = passes.pop() {
@@ -226,10 +235,12 @@ pub fn for_each_within(
             by,
             separate_traces: separates_traces(by),
             ends_ns: &ends_ns,
+            lifetimes: &lifetimes,
             pass: Pass { pattern, bits: AtomicU32::new(bits) },
             budget_bytes: budget_bytes / rayon::current_num_threads(),
         };
         let mut partial = scan::fold(traces, selection, &query)?;
+        partial.settle();
         query.put_off(&mut partial);
         passes.extend((bits..partial.bits).map(|bit| (pattern | 1 << bit, bit + 1)));
         before_trace = partial.before_trace;
@@ -261,6 +272,7 @@ struct GroupQuery<'a> {
     by: &'a [Dimension],
     separate_traces: bool,
     ends_ns: &'a [i64],
+    lifetimes: &'a Lifetimes,
     pass: Pass,
     budget_bytes: usize,
 }
@@ -277,6 +289,7 @@ struct Partial {
     caches: [DictionaryCache; 5],
     /// Durations put together by value.
     together: Vec<i64>,
+    tallies: Tallies,
     bytes: usize,
     bits: u32,
     before_trace: u64,
@@ -303,7 +316,8 @@ impl Query for GroupQuery<'_> {
     }
 
     fn empty(&self) -> Partial {
-        Partial { bits: self.pass.bits.load(Atomic::Relaxed), ..Partial::default() }
+        let texts = self.lifetimes.texts.clone();
+        Partial { bits: self.pass.bits.load(Atomic::Relaxed), texts, ..Partial::default() }
     }
 
     fn fold(&self, partial: &mut Partial, batch: &Batch) -> Result<(), Error> {
@@ -314,13 +328,17 @@ impl Query for GroupQuery<'_> {
             None => self.fold_by_rows(partial, batch)?,
         };
         partial.bytes = partial.bytes.saturating_add_signed(grown_bytes);
-        if partial.bytes > self.budget_bytes && partial.bits < BITS_MAX && partial.groups.len() > 1 {
-            self.pass.bits.fetch_max(partial.bits + 1, Atomic::Relaxed);
-        }
+        self.check_memory(partial);
         Ok(())
     }
 
+    fn fold_codes(&self, partial: &mut Partial, group: &CodedGroup<'_>) -> Result<bool, Error> {
+        Ok(self.fold_row_group(partial, group))
+    }
+
     fn merge(&self, into: &mut Partial, mut from: Partial) {
+        into.settle();
+        from.settle();
         self.put_off(into);
         self.put_off(&mut from);
         let translation = into.texts.adopt(&from.texts);
@@ -342,10 +360,10 @@ impl GroupQuery<'_> {
         let keys = partial.keys(self.by, trace, batch)?;
         let durations = batch.int64("duration_ns")?;
         let mut grown_bytes = 0;
-        let mut last = (keys.key(0), partial.find(&keys.key(0), &self.pass));
+        let mut last = (keys.key(0), self.find(partial, &keys.key(0), batch.trace));
         if durations.null_count() == 0 {
             for (row, duration) in durations.values().iter().enumerate() {
-                let number = partial.locate(&keys, row, &mut last, &self.pass);
+                let number = self.locate(partial, &keys, row, &mut last, batch.trace);
                 if let Some(group) = partial.groups.get_mut(number as usize) {
                     group.durations.add(*duration, &mut grown_bytes);
                 }
@@ -354,7 +372,7 @@ impl GroupQuery<'_> {
             let starts = batch.int64("start_ns")?;
             let end_ns = self.ends_ns[batch.trace];
             for row in 0..batch.rows() {
-                let number = partial.locate(&keys, row, &mut last, &self.pass);
+                let number = self.locate(partial, &keys, row, &mut last, batch.trace);
                 let Some(group) = partial.groups.get_mut(number as usize) else { continue };
                 match int64_at(durations, row) {
                     Some(duration) => group.durations.add(duration, &mut grown_bytes),
@@ -365,12 +383,44 @@ impl GroupQuery<'_> {
         Ok(grown_bytes)
     }
 
+    /// The number of a row's group.
+    #[inline]
+    fn locate(&self, partial: &mut Partial, keys: &Keys<'_>, row: usize, last: &mut (Key, u32), trace: usize) -> u32 {
+        if let Some(slot) = keys.only {
+            let place = keys.numbers[slot][row].wrapping_add(1);
+            return match partial.direct.get(place as usize) {
+                Some(number) if *number != PUT_OFF => *number,
+                _ => partial.find_direct(&keys.key(row), place, &self.pass),
+            };
+        }
+        let key = keys.key(row);
+        if key != last.0 {
+            *last = (key, self.find(partial, &key, trace));
+        }
+        last.1
+    }
+
+    /// The number of a key's group; its object is what the table of lifetimes says, as where codes are read.
+    fn find(&self, partial: &mut Partial, key: &Key, trace: usize) -> u32 {
+        let [object_ref, ..] = key.object.numbers();
+        let known = object_ref.and_then(|object_ref| self.lifetimes.get(trace, object_ref));
+        partial.find(&Key { object: known.copied().unwrap_or(key.object), ..*key }, &self.pass)
+    }
+
+    /// Puts groups off if those of this thread take too much.
+    fn check_memory(&self, partial: &Partial) {
+        if partial.bytes > self.budget_bytes && partial.bits < BITS_MAX && partial.groups.len() > 1 {
+            self.pass.bits.fetch_max(partial.bits + 1, Atomic::Relaxed);
+        }
+    }
+
     /// Drops the groups of later passes if memory ran short in any thread.
     fn put_off(&self, partial: &mut Partial) {
         let bits = self.pass.bits.load(Atomic::Relaxed);
         if bits == partial.bits {
             return;
         }
+        partial.settle();
         partial.bits = bits;
         let texts = &partial.texts;
         partial.groups.retain(|group| self.pass.holds(group.key.stable_hash(texts), bits));
@@ -475,6 +525,12 @@ impl Partial {
         Ok(Some(grown_bytes))
     }
 
+    /// Adds what is tallied to its groups.
+    fn settle(&mut self) {
+        let grown_bytes = self.tallies.settle(&mut self.groups);
+        self.bytes = self.bytes.saturating_add_signed(grown_bytes);
+    }
+
     fn keys<'a>(&mut self, by: &[Dimension], trace: u32, batch: &'a Batch) -> Result<Keys<'a>, Error> {
         let mut keys = Keys { trace, numbers: Default::default(), object: None, only: None };
         for dimension in by {
@@ -511,23 +567,6 @@ impl Partial {
             self.before_trace += count as u64;
         }
         Ok(())
-    }
-
-    /// The number of a row's group.
-    #[inline]
-    fn locate(&mut self, keys: &Keys<'_>, row: usize, last: &mut (Key, u32), pass: &Pass) -> u32 {
-        if let Some(slot) = keys.only {
-            let place = keys.numbers[slot][row].wrapping_add(1);
-            return match self.direct.get(place as usize) {
-                Some(number) if *number != PUT_OFF => *number,
-                _ => self.find_direct(&keys.key(row), place, pass),
-            };
-        }
-        let key = keys.key(row);
-        if key != last.0 {
-            *last = (key, self.find(&key, pass));
-        }
-        last.1
     }
 
     #[cold]

@@ -6,6 +6,8 @@
 
 pub mod batch;
 mod cli;
+pub mod codes;
+mod decompress;
 pub mod distribution;
 pub mod error;
 pub mod filter;
@@ -13,12 +15,14 @@ pub mod finding;
 mod footer;
 pub mod groups;
 pub mod human;
+mod hybrid;
 pub mod intern;
 mod layout;
 pub mod losses;
 mod marks;
 pub mod meaning;
 pub mod names;
+mod numbering;
 pub mod opened;
 pub mod ordered;
 mod pages;

@@ -10,7 +10,7 @@ use parquet::file::reader::ChunkReader;
 /// What one page may decompress to. The recorder's are of 1 MiB, other writers' of a whole row group of numbers.
 const PAGE_BYTES_MAX: i64 = 16 << 20;
 /// What the pages that are decoded at the same time may decompress to: one and a dictionary of each column.
-const PAGES_BYTES_MAX: i64 = 96 << 20;
+pub const PAGES_BYTES_MAX: i64 = 96 << 20;
 /// What the values of the list columns of one row group take at most, at 8 bytes each: a quarter of a GiB.
 const LIST_VALUES_MAX: i64 = 1 << 25;
 /// What the texts of one batch may take when they are not shared.
@@ -21,20 +21,34 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 /// PLAIN, PLAIN_DICTIONARY, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY: of the others, decoders believe lengths in the
 /// pages, where nothing can be looked at before.
 const ENCODINGS: [i64; 5] = [0, 2, 3, 5, 8];
-const DICTIONARY_ENCODINGS: [i64; 2] = [2, 8];
+/// Those of values that refer to a dictionary.
+pub const DICTIONARY_ENCODINGS: [i64; 2] = [2, 8];
+/// Values as they are; so are those of a dictionary, whatever it says.
+pub const PLAIN_ENCODINGS: [i64; 2] = [0, 2];
+/// Runs and packed bits.
+pub const RLE: i64 = 3;
 
-/// What one page header says.
+/// What one page header says, within bounds.
 #[derive(Clone, Copy, Debug, Default)]
-struct Header {
-    kind: i64,
-    bytes: i64,
-    compressed_bytes: i64,
-    values: i64,
-    encoding: i64,
+pub struct Header {
+    /// [`DATA`], [`DICTIONARY`] or another.
+    pub kind: i64,
+    /// What it decompresses to.
+    pub bytes: i64,
+    /// What it takes in the file.
+    pub compressed_bytes: i64,
+    /// How many values, NULLs among them.
+    pub values: i64,
+    /// How they are encoded.
+    pub encoding: i64,
+    /// How it is encoded which of them are there.
+    pub levels_encoding: i64,
 }
 
-const DATA: i64 = 0;
-const DICTIONARY: i64 = 2;
+/// A page with a value per row.
+pub const DATA: i64 = 0;
+/// A page with the values that others refer to.
+pub const DICTIONARY: i64 = 2;
 const DATA_V2: i64 = 3;
 
 /// What the pages of one column chunk add up to.
@@ -144,8 +158,13 @@ fn read_header(file: &impl ChunkReader, position: u64, end: u64) -> Result<(Head
     }
 }
 
-fn parse_header(bytes: &[u8]) -> Result<(Header, usize), String> {
-    let mut header = Header { kind: -1, bytes: -1, compressed_bytes: -1, values: -1, encoding: -1 };
+/// The header that `bytes` begin with, and its length.
+///
+/// # Errors
+/// It is none, or claims what no page has.
+pub fn parse_header(bytes: &[u8]) -> Result<(Header, usize), String> {
+    let mut header =
+        Header { kind: -1, bytes: -1, compressed_bytes: -1, values: -1, encoding: -1, levels_encoding: -1 };
     let length = thrift::walk(bytes, |path, item| {
         if let Item::Number(number) = item {
             match path {
@@ -154,6 +173,7 @@ fn parse_header(bytes: &[u8]) -> Result<(Header, usize), String> {
                 [3] => header.compressed_bytes = number,
                 [5 | 7 | 8, 1] => header.values = number,
                 [5 | 7, 2] | [8, 4] => header.encoding = number,
+                [5, 3] => header.levels_encoding = number,
                 _ => {}
             }
         }

@@ -1,22 +1,25 @@
 //! Opens one Parquet file of a trace: checksum first, then the footer within bounds, then the schema against the
 //! declared one. Only then may it be decoded.
 
+use crate::codes;
 use crate::error::Error;
 use crate::footer;
 use crate::trace::Part;
 use arrow::datatypes::{DataType, Field, Schema};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use ipc_schema::manifest::BLOCK_BYTES;
 use ipc_schema::tables::{Table, arrow_schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use twox_hash::XxHash3_64;
 
 /// A footer of a trace with all columns takes some 20 KiB per row group.
 const FOOTER_BYTES_MAX: u32 = 32 << 20;
@@ -28,6 +31,8 @@ const ROW_GROUP_ROWS_MAX: i64 = 1 << 20;
 const COLUMN_BYTES_MAX: i64 = 1 << 30;
 /// The headers of the pages alone make it less: what claims more is a few bytes that decode for hours.
 const ROWS_PER_BYTE_MAX: u64 = 1024;
+/// Of a column chunk that is read whole: a hundred times what the recorder writes.
+const CHUNK_BYTES_MAX: i64 = 32 << 20;
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Fits the second-level cache together with what else is there.
 const HASH_BUFFER_BYTES: usize = 64 << 10;
@@ -37,6 +42,63 @@ const HASH_BUFFER_BYTES: usize = 64 << 10;
 pub struct PartFile {
     file: Arc<File>,
     bytes: u64,
+    /// What vouches for its blocks, if anything does.
+    blocks: Option<Arc<[u64]>>,
+}
+
+/// Why bytes cannot be had.
+const BLOCK_DIFFERS: &str = "a checksum differs from trace.json: the file was damaged after recording";
+
+impl PartFile {
+    /// Calls `read` with `length` bytes from `start`, which the checksums of their blocks vouch for where there are some.
+    /// They are read once: what is hashed is what is decoded.
+    ///
+    /// # Errors
+    /// They lie outside the file, cannot be read, or are not those that were recorded.
+    pub fn read<T>(&self, start: u64, length: usize, read: impl FnOnce(&[u8]) -> T) -> ParquetResult<T> {
+        // Before the allocation: a damaged length must not take memory.
+        let end = start
+            .checked_add(length as u64)
+            .filter(|end| *end <= self.bytes)
+            .ok_or_else(|| ParquetError::EOF(format!("{length} bytes at {start} of a file of {} bytes", self.bytes)))?;
+        let block = BLOCK_BYTES as u64;
+        let (from, to) = match self.blocks {
+            Some(_) => (start / block * block, end.next_multiple_of(block).min(self.bytes)),
+            None => (start, end),
+        };
+        let wanted = usize::try_from(to - from).map_err(|error| ParquetError::General(error.to_string()))?;
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < wanted {
+                buffer.resize(wanted, 0);
+            }
+            let bytes = &mut buffer[..wanted];
+            self.file.read_exact_at(bytes, from)?;
+            self.verify_blocks(from / block, bytes)?;
+            let skipped = (start - from) as usize;
+            let value = read(&bytes[skipped..skipped + length]);
+            buffer.truncate(READ_BUFFER_BYTES_MAX);
+            Ok(value)
+        })
+    }
+
+    /// Compares whole blocks, of which the first has number `first`.
+    fn verify_blocks(&self, first: u64, bytes: &[u8]) -> ParquetResult<()> {
+        let Some(blocks) = &self.blocks else { return Ok(()) };
+        let expected = usize::try_from(first).ok().and_then(|first| blocks.get(first..)).unwrap_or_default();
+        let mut found = bytes.chunks(BLOCK_BYTES).map(XxHash3_64::oneshot);
+        let differs = || ParquetError::General(BLOCK_DIFFERS.to_owned());
+        let same = expected.len() >= bytes.len().div_ceil(BLOCK_BYTES)
+            && expected.iter().zip(&mut found).all(|(a, b)| *a == b);
+        if same { Ok(()) } else { Err(differs()) }
+    }
+}
+
+/// What a thread keeps of its buffer between two reads.
+const READ_BUFFER_BYTES_MAX: usize = 4 << 20;
+
+thread_local! {
+    /// New memory costs as much as reading into it.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Length for PartFile {
@@ -45,22 +107,58 @@ impl Length for PartFile {
     }
 }
 
-impl ChunkReader for PartFile {
-    type T = BufReader<PositionedReader>;
+/// What Parquet's own reader gets of a file.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The column chunks that it will ask for, which were read already, and where they begin.
+    Loaded(Vec<(u64, Bytes)>),
+    /// All of it, page by page: of row groups that are too large to be loaded.
+    File(PartFile),
+}
+
+impl Length for Input {
+    fn len(&self) -> u64 {
+        match self {
+            Input::Loaded(chunks) => chunks.iter().map(|(start, bytes)| start + bytes.len() as u64).max().unwrap_or(0),
+            Input::File(file) => file.bytes,
+        }
+    }
+}
+
+impl ChunkReader for Input {
+    type T = Box<dyn Read>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(BufReader::with_capacity(512, PositionedReader { file: self.file.clone(), position: start }))
+        Ok(match self {
+            Input::Loaded(chunks) => Box::new(loaded(chunks, start)?.reader()),
+            Input::File(file) => {
+                let positioned = PositionedReader { file: file.file.clone(), position: start };
+                Box::new(BufReader::with_capacity(512, positioned))
+            }
+        })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        // Before the allocation: a damaged length must not take memory.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.bytes) {
-            return Err(ParquetError::EOF(format!("{length} bytes at {start} of a file of {} bytes", self.bytes)));
+        match self {
+            Input::Loaded(chunks) => {
+                let mut bytes = loaded(chunks, start)?;
+                if length > bytes.len() {
+                    return Err(ParquetError::EOF(format!("{length} bytes at {start}")));
+                }
+                Ok(bytes.split_to(length))
+            }
+            Input::File(file) => file.read(start, length, Bytes::copy_from_slice),
         }
-        let mut buffer = vec![0; length];
-        self.file.read_exact_at(&mut buffer, start)?;
-        Ok(buffer.into())
     }
+}
+
+/// What was loaded from `start` on.
+fn loaded(chunks: &[(u64, Bytes)], start: u64) -> ParquetResult<Bytes> {
+    let of_chunk = |(begin, bytes): &(u64, Bytes)| {
+        let skipped = usize::try_from(start.checked_sub(*begin)?).ok()?;
+        (skipped < bytes.len()).then(|| bytes.slice(skipped..))
+    };
+    chunks.iter().find_map(of_chunk).ok_or_else(|| ParquetError::EOF(format!("nothing was read at {start}")))
 }
 
 /// A reader with a position of its own.
@@ -90,7 +188,10 @@ pub struct OpenPart {
 /// Whether [`open`] reads the whole file to check it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
-    /// The whole file is read and compared with the manifest.
+    /// The whole file is read and compared with the manifest, whatever is needed of it.
+    Whole,
+    /// Where the manifest has checksums of blocks, those of what is read are compared as it is read; otherwise the whole
+    /// file is.
     Verify,
     /// It was verified earlier in this run.
     Verified,
@@ -102,7 +203,7 @@ pub enum Checksum {
 /// [`Error::Damaged`] with the first thing that is wrong.
 pub fn open(part: &Part, checksum: Checksum) -> Result<OpenPart, Error> {
     let file = open_file(part)?;
-    if checksum == Checksum::Verify {
+    if checksum == Checksum::Whole || (checksum == Checksum::Verify && part.blocks.is_none()) {
         verify_checksum(part, &file)?;
     }
     let damaged = |what: String| Error::damaged(part.path.display().to_string(), what);
@@ -112,8 +213,18 @@ pub fn open(part: &Part, checksum: Checksum) -> Result<OpenPart, Error> {
         let what = format!("holds {} rows, trace.json lists {}; copy the trace again", rows_of(&footer), listed.rows);
         return Err(damaged(what));
     }
+    if checksum == Checksum::Verify && part.blocks.is_some() && !footer.row_groups().iter().all(can_be_loaded) {
+        verify_checksum(part, &file)?;
+    }
     let metadata = guard(|| with_schema(part.table, footer)).map_err(damaged)?;
     Ok(OpenPart { part: part.clone(), metadata })
+}
+
+/// Whether the chunks of a row group are read whole, as those of the recorder's can be. Those of others are read page by
+/// page, which the checksums of blocks cannot vouch for.
+pub fn can_be_loaded(group: &RowGroupMetaData) -> bool {
+    usize::try_from(group.num_rows()).is_ok_and(|rows| rows <= codes::ROWS_MAX)
+        && group.columns().iter().all(|column| column.compressed_size() <= CHUNK_BYTES_MAX)
 }
 
 /// The file of a part, for decoding.
@@ -127,7 +238,7 @@ pub fn open_file(part: &Part) -> Result<PartFile, Error> {
     if bytes != part.bytes {
         return Err(Error::damaged(part.path.display().to_string(), "changed while it was read; try again"));
     }
-    Ok(PartFile { file: Arc::new(file), bytes })
+    Ok(PartFile { file: Arc::new(file), bytes, blocks: part.blocks.clone() })
 }
 
 fn rows_of(footer: &ParquetMetaData) -> u64 {
@@ -164,8 +275,9 @@ fn read_footer(file: &PartFile) -> Result<ParquetMetaData, String> {
     if file.bytes < 12 {
         return Err(not_parquet());
     }
-    let head = file.get_bytes(0, 4).map_err(|error| error.to_string())?;
-    let tail = file.get_bytes(file.bytes - 8, 8).map_err(|error| error.to_string())?;
+    let read = |start, length| file.read(start, length, <[u8]>::to_vec).map_err(|error| error.to_string());
+    let head = read(0, 4)?;
+    let tail = read(file.bytes - 8, 8)?;
     if &head[..] != MAGIC || &tail[4..] != MAGIC {
         return Err(not_parquet());
     }
@@ -176,7 +288,7 @@ fn read_footer(file: &PartFile) -> Result<ParquetMetaData, String> {
     if length > FOOTER_BYTES_MAX {
         return Err(format!("its footer claims {length} bytes, more than a trace can need: refused"));
     }
-    let footer = file.get_bytes(file.bytes - 8 - u64::from(length), length as usize).map_err(|e| e.to_string())?;
+    let footer = Bytes::from(read(file.bytes - 8 - u64::from(length), length as usize)?);
     footer::check(&footer)
         .and_then(|()| guard(|| ParquetMetaDataReader::decode_metadata(&footer)))
         .map_err(|what| format!("its footer is damaged: {what}"))

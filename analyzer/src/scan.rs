@@ -2,22 +2,24 @@
 //! filters, folds per thread, merges. Memory is one partial answer per thread and one batch per thread.
 
 use crate::batch::Batch;
+use crate::codes::{Codes, Values};
 use crate::error::Error;
 use crate::filter::Selection;
 use crate::pages;
-use crate::part::{self, Checksum, OpenPart};
+use crate::part::{self, Checksum, Input, OpenPart, PartFile};
 use crate::progress::Progress;
 use crate::query::{GroupStatistics, Query};
 use crate::trace::{Part, Trace};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{Field, Int32Type, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use bytes::Bytes;
 use ipc_schema::tables::{self, Table, arrow_schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::data_type::ByteArray;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -201,6 +203,9 @@ fn fold_row_group<Q: Query>(
     partial: &mut Q::Partial,
 ) -> Result<(), Error> {
     let group = task.part.metadata.metadata().row_group(task.row_group);
+    if selection.is_everything() && query.fold_codes(partial, &CodedGroup::new(task)?)? {
+        return Ok(());
+    }
     let mut columns = query.columns(&StatisticsOf(group));
     for column in selection.columns() {
         if !columns.contains(&column) {
@@ -209,9 +214,9 @@ fn fold_row_group<Q: Query>(
     }
     let rows = match query.only_with() {
         Some(column) => rows_with(task, column)?,
-        None => Rows::All,
+        None => None,
     };
-    if matches!(rows, Rows::Some(0, _)) {
+    if rows.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
     for batch in RowGroupReader::of_rows(task.trace, &task.part, task.row_group, &columns, rows)? {
@@ -223,30 +228,79 @@ fn fold_row_group<Q: Query>(
     Ok(())
 }
 
-/// Which rows of a row group to decode.
-enum Rows {
-    All,
-    /// How many of them, and which.
-    Some(u64, RowSelection),
-}
-
-/// The rows of a row group in which a column is not NULL: found by its statistics or by reading it alone.
-fn rows_with(task: &Task, column: &'static str) -> Result<Rows, Error> {
+/// The rows of a row group in which a column is not NULL, found by its statistics or by reading it alone; `None`: all.
+fn rows_with(task: &Task, column: &'static str) -> Result<Option<Vec<u32>>, Error> {
     let group = task.part.metadata.metadata().row_group(task.row_group);
     match StatisticsOf(group).null_count(column) {
-        Some(0) => return Ok(Rows::All),
-        Some(nulls) if i64::try_from(nulls) == Ok(group.num_rows()) => {
-            return Ok(Rows::Some(0, RowSelection::default()));
-        }
+        Some(0) => return Ok(None),
+        Some(nulls) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Some(Vec::new())),
         _ => {}
     }
-    let mut masks = Vec::new();
-    for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &[column])? {
-        let array = batch?.record.column(0).clone();
-        masks.push(arrow::compute::is_not_null(&array).map_err(|e| Error::damaged("the trace", e.to_string()))?);
+    if let Some(codes) = CodedGroup::new(task)?.codes(column) {
+        let null = codes.values.len() as u32;
+        return Ok(Some((0..).zip(&codes.rows).filter(|(_, code)| **code != null).map(|(row, _)| row).collect()));
     }
-    let count = masks.iter().map(|mask| mask.true_count() as u64).sum();
-    Ok(Rows::Some(count, RowSelection::from_filters(&masks)))
+    let (mut rows, mut first) = (Vec::new(), 0);
+    for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &[column])? {
+        let batch = batch?;
+        let values = batch.record.column(0);
+        rows.extend((0..batch.rows()).filter(|row| values.is_valid(*row)).map(|row| first + row as u32));
+        first += batch.rows() as u32;
+    }
+    Ok(Some(rows))
+}
+
+/// A row group whose columns are read as codes.
+#[derive(Debug)]
+pub struct CodedGroup<'a> {
+    trace: usize,
+    input: PartFile,
+    group: &'a RowGroupMetaData,
+    table: &'static Table,
+}
+
+impl<'a> CodedGroup<'a> {
+    fn new(task: &'a Task) -> Result<CodedGroup<'a>, Error> {
+        let input = part::open_file(&task.part.part)?;
+        let group = task.part.metadata.metadata().row_group(task.row_group);
+        Ok(CodedGroup { trace: task.trace, input, group, table: task.part.part.table })
+    }
+
+    /// The index of the trace.
+    pub fn trace(&self) -> usize {
+        self.trace
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        usize::try_from(self.group.num_rows()).unwrap_or(0)
+    }
+
+    /// How many NULLs a column has, `None` if that is not known.
+    pub fn null_count(&self, column: &str) -> Option<u64> {
+        StatisticsOf(self.group).null_count(column)
+    }
+
+    /// Whether a text column certainly holds nothing but `value`.
+    pub fn is_always(&self, column: &str, value: &str) -> bool {
+        StatisticsOf(self.group).is_always(column, value)
+    }
+
+    /// A column as codes. `None`: the file holds it in another way.
+    pub fn codes(&self, column: &str) -> Option<Codes> {
+        let field = arrow_schema::fields(self.table.column(column)?).into_iter().next()?;
+        let codes = if StatisticsOf(self.group).null_count(column) == Some(self.rows() as u64) {
+            Codes::nulls(self.rows(), field.data_type())
+        } else {
+            match read_chunk(&self.input, self.group, &field) {
+                Some(Ok(Chunk::Codes(codes))) => Some(codes),
+                // What cannot be read is told by who reads it in the other way.
+                _ => None,
+            }
+        };
+        // A damaged file may allow NULL where the table does not: the other way tells so.
+        codes.filter(|codes| !codes.has_nulls || field.is_nullable()).filter(|codes| !has_long_texts(&codes.values))
+    }
 }
 
 /// The statistics of a row group by the names of the columns.
@@ -304,10 +358,14 @@ pub struct RowGroupReader {
     file: String,
     /// The columns asked for, as the table declares them.
     fields: Vec<Field>,
-    reader: ParquetRecordBatchReader,
+    /// Those of them that the file holds as codes.
+    codes: Vec<Option<Codes>>,
+    /// For the others that have values.
+    reader: Option<ParquetRecordBatchReader>,
     /// For a column without values: NULLs enough for any batch.
     nulls: Vec<Option<ArrayRef>>,
-    rows_left: u64,
+    rows_done: usize,
+    rows_left: usize,
     text_bytes_max: usize,
 }
 
@@ -317,49 +375,93 @@ impl RowGroupReader {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn new(trace: usize, part: &OpenPart, row_group: usize, columns: &[&str]) -> Result<RowGroupReader, Error> {
-        RowGroupReader::of_rows(trace, part, row_group, columns, Rows::All)
+        RowGroupReader::of_rows(trace, part, row_group, columns, None)
     }
 
+    /// [`RowGroupReader::new`] of some rows, which rise.
     fn of_rows(
         trace: usize,
         part: &OpenPart,
         row_group: usize,
         columns: &[&str],
-        rows: Rows,
+        rows: Option<Vec<u32>>,
     ) -> Result<RowGroupReader, Error> {
         let file = part.part.path.display().to_string();
         let input = part::open_file(&part.part)?;
         let metadata = part.metadata.clone();
         let group = metadata.metadata().row_group(row_group);
-        let rows_of_group = u64::try_from(group.num_rows()).unwrap_or(0);
-        // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
-        let filled: HashSet<&str> = columns
-            .iter()
-            .copied()
-            .filter(|name| StatisticsOf(group).null_count(name) != Some(rows_of_group))
-            .collect();
-        let mask = ProjectionMask::columns(metadata.parquet_schema(), filled.iter().copied());
-        let (rows_left, selection) = match rows {
-            Rows::All => (rows_of_group, None),
-            Rows::Some(count, selection) => (count, Some(selection)),
-        };
-        let batch_rows = pages::check(&input, group, |name| filled.contains(name), BATCH_ROWS)
-            .map_err(|what| undecodable(&file, &what))?;
-        let reader = part::guard(|| {
-            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata)
+        let rows_of_group = usize::try_from(group.num_rows()).unwrap_or(0);
+        let fields = declared_fields(part.part.table, columns).map_err(|what| Error::damaged(&file, what))?;
+        let mut codes = Vec::with_capacity(fields.len());
+        let (mut others, mut loaded) = (Vec::new(), Vec::new());
+        for field in &fields {
+            // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
+            let is_filled = StatisticsOf(group).null_count(field.name()) != Some(rows_of_group as u64);
+            let chunk = if is_filled { read_chunk(&input, group, field) } else { None };
+            match chunk.transpose().map_err(|what| undecodable(&file, &what))? {
+                Some(Chunk::Codes(of_column)) => codes.push(Some(of_column.of_rows(rows.as_deref()))),
+                Some(Chunk::Other(start, bytes)) => {
+                    loaded.push((start, bytes));
+                    codes.push(None);
+                    others.push(field.name().as_str());
+                }
+                None => codes.push(None),
+            }
+        }
+        if !part::can_be_loaded(group) {
+            let is_filled = |name: &&str| StatisticsOf(group).null_count(name) != Some(rows_of_group as u64);
+            others = fields.iter().map(|field| field.name().as_str()).filter(is_filled).collect();
+        }
+        let input = if part::can_be_loaded(group) { Input::Loaded(loaded) } else { Input::File(input) };
+        let held: usize = codes.iter().flatten().map(|codes| codes.values.bytes()).sum();
+        if i64::try_from(held).is_ok_and(|held| held > pages::PAGES_BYTES_MAX) {
+            return Err(undecodable(&file, &format!("its dictionaries take {held} bytes at the same time: refused")));
+        }
+        let is_other = |name: &str| others.contains(&name);
+        let batch_rows = pages::check(&input, group, is_other, BATCH_ROWS).map_err(|what| undecodable(&file, &what))?;
+        let mask = ProjectionMask::columns(metadata.parquet_schema(), others.iter().copied());
+        let read_others = || {
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata.clone())
                 .with_row_groups(vec![row_group])
                 .with_projection(mask)
                 .with_batch_size(batch_rows);
-            match selection {
-                Some(selection) => builder.with_row_selection(selection).build(),
+            match &rows {
+                Some(rows) => builder.with_row_selection(row_selection(rows, rows_of_group)).build(),
                 None => builder.build(),
             }
-        })
-        .map_err(|what| undecodable(&file, &what))?;
-        let fields = declared_fields(part.part.table, columns).map_err(|what| Error::damaged(&file, what))?;
+        };
+        let reader = if others.is_empty() { None } else { Some(part::guard(read_others)) };
+        let reader = reader.transpose().map_err(|what| undecodable(&file, &what))?;
+        let (nulls, rows_left) = (vec![None; fields.len()], rows.as_ref().map_or(rows_of_group, Vec::len));
         let is_session = part.part.table.name == tables::SESSION.name;
         let text_bytes_max = if is_session { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX };
-        Ok(RowGroupReader { trace, file, nulls: vec![None; fields.len()], fields, reader, rows_left, text_bytes_max })
+        Ok(RowGroupReader { trace, file, fields, codes, reader, nulls, rows_done: 0, rows_left, text_bytes_max })
+    }
+
+    /// The next rows of the columns that are no codes.
+    fn next_of_others(&mut self) -> Option<Result<RecordBatch, Error>> {
+        let Some(reader) = &mut self.reader else {
+            let options = RecordBatchOptions::new().with_row_count(Some(self.rows_left.min(BATCH_ROWS)));
+            let none = RecordBatch::try_new_with_options(Schema::empty().into(), Vec::new(), &options);
+            return (self.rows_left > 0).then(|| none.map_err(|error| undecodable(&self.file, &error.to_string())));
+        };
+        match part::guard(|| reader.next().transpose()) {
+            Ok(None) if self.rows_left == 0 => None,
+            Ok(None) => {
+                let what = format!("a row group ends {} rows early; copy the trace again", self.rows_left);
+                self.rows_left = 0;
+                Some(Err(Error::damaged(&self.file, what)))
+            }
+            Ok(Some(record)) if record.num_rows() <= self.rows_left => Some(Ok(record)),
+            Ok(Some(_)) => {
+                self.rows_left = 0;
+                Some(Err(undecodable(&self.file, "a row group holds more rows than its footer says")))
+            }
+            Err(what) => {
+                self.rows_left = 0;
+                Some(Err(undecodable(&self.file, &what)))
+            }
+        }
     }
 
     /// Puts the columns into the order asked for, NULL where the file has none.
@@ -367,9 +469,11 @@ impl RowGroupReader {
         let rows = record.num_rows();
         let mut fields = Vec::with_capacity(self.fields.len());
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.fields.len());
-        for (field, nulls) in self.fields.iter().zip(&mut self.nulls) {
-            let array = match record.column_by_name(field.name()) {
-                Some(array) => array.clone(),
+        let of_codes = |codes: &Codes| codes.array(self.rows_done..self.rows_done + rows);
+        for ((field, nulls), codes) in self.fields.iter().zip(&mut self.nulls).zip(&self.codes) {
+            let of_others = || record.column_by_name(field.name()).cloned();
+            let array = match codes.as_ref().and_then(of_codes).or_else(of_others) {
+                Some(array) => array,
                 None => nulls.get_or_insert_with(|| new_null_array(field.data_type(), BATCH_ROWS)).slice(0, rows),
             };
             if !field.is_nullable() && array.null_count() > 0 {
@@ -395,32 +499,61 @@ impl Iterator for RowGroupReader {
     type Item = Result<Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let reader = &mut self.reader;
-        let record = match part::guard(|| reader.next().transpose()) {
-            Ok(None) if self.rows_left == 0 => return None,
-            Ok(None) => {
-                let what = format!("a row group ends {} rows early; copy the trace again", self.rows_left);
-                self.rows_left = 0;
-                return Some(Err(Error::damaged(&self.file, what)));
-            }
-            Ok(Some(record)) => record,
-            Err(what) => {
-                self.rows_left = 0;
-                return Some(Err(undecodable(&self.file, &what)));
-            }
+        let record = match self.next_of_others()? {
+            Ok(record) => record,
+            Err(error) => return Some(Err(error)),
         };
-        self.rows_left = self.rows_left.saturating_sub(record.num_rows() as u64);
-        Some(self.arrange(&record))
+        let batch = self.arrange(&record);
+        self.rows_done += record.num_rows();
+        self.rows_left -= record.num_rows();
+        Some(batch)
     }
 }
 
 /// The length of the longest text of a column, if it has texts and they are not all short together.
 fn longest_text(array: &ArrayRef) -> Option<usize> {
-    let texts = array.as_dictionary_opt::<Int32Type>()?.values().as_string_opt::<i32>()?;
+    longest(array.as_dictionary_opt::<Int32Type>()?.values().as_string_opt::<i32>()?)
+}
+
+fn has_long_texts(values: &Values) -> bool {
+    matches!(values, Values::Text(texts) if longest(texts).is_some_and(|bytes| bytes > TEXT_BYTES_MAX))
+}
+
+fn longest(texts: &StringArray) -> Option<usize> {
     if texts.values().len() <= TEXT_BYTES_MAX {
         return None;
     }
     texts.offsets().lengths().max()
+}
+
+/// Some rows of a row group, as Parquet's own reader takes them.
+fn row_selection(rows: &[u32], rows_of_group: usize) -> RowSelection {
+    let ranges =
+        rows.chunk_by(|a, b| a + 1 == *b).filter_map(|run| Some(*run.first()? as usize..*run.last()? as usize + 1));
+    RowSelection::from_consecutive_ranges(ranges, rows_of_group)
+}
+
+/// A column of one row group.
+enum Chunk {
+    Codes(Codes),
+    /// What Parquet's own reader takes, and says what is wrong with it: where it begins, and its bytes.
+    Other(u64, Bytes),
+}
+
+/// Reads a column; `None`: the file does not have it, or the row group is too large to be loaded.
+fn read_chunk(input: &PartFile, group: &RowGroupMetaData, field: &Field) -> Option<Result<Chunk, String>> {
+    let leaf = |column: &&ColumnChunkMetaData| column.column_path().parts().first() == Some(field.name());
+    let column = group.columns().iter().find(leaf).filter(|_| part::can_be_loaded(group))?;
+    let (start, length) = column.byte_range();
+    let length = usize::try_from(length).ok()?;
+    let rows = usize::try_from(group.num_rows()).ok()?;
+    let has_codes = matches!(field.data_type(), DataType::Int64 | DataType::Int32 | DataType::Dictionary(..));
+    let decode = |bytes: &[u8]| {
+        let codes =
+            if has_codes { part::guard(|| Codes::decode(bytes, column, rows).ok_or("no codes")).ok() } else { None };
+        codes.map_or_else(|| Chunk::Other(start, Bytes::copy_from_slice(bytes)), Chunk::Codes)
+    };
+    Some(input.read(start, length, decode).map_err(|error| error.to_string()))
 }
 
 fn declared_fields(table: &Table, columns: &[&str]) -> Result<Vec<Field>, String> {

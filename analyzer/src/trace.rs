@@ -2,7 +2,7 @@
 //! believed, the manifest cannot name a file outside the directory, and no part is decoded here.
 
 use crate::error::Error;
-use ipc_schema::manifest::{self, Manifest};
+use ipc_schema::manifest::{self, BLOCK_BYTES, Manifest};
 use ipc_schema::tables::{self, Table};
 use ipc_schema::version::FormatVersion;
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// A manifest larger than this is refused: it holds some 150 bytes per part.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -40,6 +41,8 @@ pub struct Part {
     pub bytes: u64,
     /// What the manifest says of it; `None`: the manifest does not list it.
     pub listed: Option<Listed>,
+    /// The checksums of its blocks, as many as it has; `None` in older traces.
+    pub blocks: Option<Arc<[u64]>>,
 }
 
 /// What the manifest says of a part.
@@ -114,8 +117,14 @@ impl Trace {
                 let what = format!("{state}: {bytes} bytes, trace.json lists {}; copy the trace again", listed.bytes);
                 return Err(Error::damaged(path.display().to_string(), what));
             }
+            let blocks = listed.blocks.as_deref().map(|text| parse_blocks(text, bytes));
+            if blocks.as_ref().is_some_and(Option::is_none) {
+                let what = format!("part {} has not one checksum for each of its blocks", listed.file);
+                return Err(self.manifest_error(what));
+            }
             let listed = Some(Listed { rows: listed.rows, checksum });
-            self.parts.entry(table.name).or_default().push(Part { table, path, bytes, listed });
+            let part = Part { table, path, bytes, listed, blocks: blocks.flatten() };
+            self.parts.entry(table.name).or_default().push(part);
         }
         Ok(())
     }
@@ -130,7 +139,8 @@ impl Trace {
                     "{} is not listed in trace.json: it is read, but no checksum vouches for it",
                     path.display()
                 ));
-                self.parts.entry(table.name).or_default().push(Part { table, path, bytes, listed: None });
+                let part = Part { table, path, bytes, listed: None, blocks: None };
+                self.parts.entry(table.name).or_default().push(part);
             }
         }
         Ok(())
@@ -197,6 +207,20 @@ pub fn parse_checksum(text: &str) -> Option<u128> {
         return None;
     }
     u128::from_str_radix(digits, 16).ok()
+}
+
+/// The checksums of the blocks of a file of `bytes`; `None` if they are not as many, or no checksums.
+fn parse_blocks(text: &str, bytes: u64) -> Option<Arc<[u64]>> {
+    let (digits, rest) = text.as_bytes().as_chunks::<16>();
+    if !rest.is_empty() || digits.len() as u64 != bytes.div_ceil(BLOCK_BYTES as u64) {
+        return None;
+    }
+    let block = |digits: &[u8; 16]| {
+        let is_hexadecimal = digits.iter().all(u8::is_ascii_hexdigit);
+        let text = std::str::from_utf8(digits).ok().filter(|_| is_hexadecimal)?;
+        u64::from_str_radix(text, 16).ok()
+    };
+    digits.iter().map(block).collect()
 }
 
 fn size_of_part(path: &Path) -> Result<u64, Error> {
