@@ -281,7 +281,7 @@ fn a_tiny_memory_gives_the_same_failures() {
 fn an_empty_trace_and_one_of_version_1_are_answered() {
     let directory = TempDir::new().unwrap();
     let trace = Rows::new().write(directory.path(), "t");
-    assert_eq!(rows("failures", &trace, &[]), [json!({}); 0]);
+    assert!(rows("failures", &trace, &[]).is_empty());
     let contended = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/traces/contended");
     let waiters = rows("failures", &contended, &[]);
     assert_eq!(findings("failures", &contended, &[]), [[""; 3]; 0], "{waiters:?}");

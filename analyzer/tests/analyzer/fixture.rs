@@ -209,12 +209,13 @@ pub fn session(parameters: &Parameters, calls: i64, end_ns: i64) -> Session {
     }
 }
 
-/// Writes the parts of one trace.
-/// The checksum of a block as the manifest spells it.
-fn block(bytes: &[u8]) -> String {
-    format!("{:016x}", twox_hash::XxHash3_64::oneshot(bytes))
+/// The checksums of a file's blocks as the manifest spells them.
+pub fn blocks(content: &[u8]) -> String {
+    let block = |bytes| format!("{:016x}", twox_hash::XxHash3_64::oneshot(bytes));
+    content.chunks(BLOCK_BYTES).map(block).collect()
 }
 
+/// Writes the parts of one trace.
 pub struct TraceWriter {
     pub directory: PathBuf,
     pub trace_id: String,
@@ -252,7 +253,7 @@ impl TraceWriter {
             rows,
             bytes: content.len() as u64,
             checksum: format!("xxh3_128:{:032x}", twox_hash::XxHash3_128::oneshot(&content)),
-            blocks: Some(content.chunks(BLOCK_BYTES).map(block).collect()),
+            blocks: Some(blocks(&content)),
         }
     }
 

@@ -51,6 +51,7 @@ impl Source {
         let part = manifest["parts"].as_array_mut().unwrap().iter_mut().find(|part| part["file"] == file).unwrap();
         part["bytes"] = content.len().into();
         part["checksum"] = format!("xxh3_128:{:032x}", twox_hash::XxHash3_128::oneshot(content)).into();
+        part["blocks"] = crate::fixture::blocks(content).into();
         if let Some(rows) = rows.and_then(|rows| u64::try_from(rows).ok()) {
             part["rows"] = rows.into();
         }
