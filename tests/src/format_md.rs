@@ -13,8 +13,9 @@ const HEAD: &str = "\
 A trace is a directory: `trace.json` and one folder per table with `part-00000.parquet`, `part-00001.parquet`…
 
 - `trace.json` holds `format_version`, `trace_id`, `complete` (false while recording, and for ever when the recording was \
-cut short), `session` (what the table `session` holds) and `parts`: of each file its table, path, rows, bytes and \
-`checksum`, which is `xxh3_128:` and the 32 hexadecimal digits that `xxh128sum` prints. Read its version first.
+cut short), `session` (what the table `session` holds) and `parts`: of each file its table, path, rows, bytes, \
+`checksum`, which is `xxh3_128:` and the 32 hexadecimal digits that `xxh128sum` prints, and `blocks`, the XXH3 64 of each \
+64 KiB of it, 16 digits each, one after the other. Read its version first.
 - A file named `*.parquet` is always whole. A table without rows has one file with none.
 - Every table begins with `trace_id`: all other ids are unique in one trace only.
 - An instant is two columns: `*_ns`, nanoseconds since 1970-01-01 UTC, and its twin `*_time` (or `time`), the same in \

@@ -19,6 +19,7 @@ const SCENARIOS: &[(&str, &[&str])] = &[
     ("back-pressure", &["incident", "back-pressure", "--seed", "3"]),
     ("starvation", &["incident", "starvation", "--seed", "3"]),
     ("sigterm-blocked", &["incident", "sigterm-blocked", "--seed", "3"]),
+    ("undo-less-death", &["incident", "undo-less-death", "--seed", "3"]),
 ];
 
 /// Records a scenario into a folder of that name.
