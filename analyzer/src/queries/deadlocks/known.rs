@@ -3,7 +3,7 @@
 
 use super::deeds::{AllDeeds, Places};
 use super::resets::Resets;
-use super::waits::{Lack, Wait};
+use super::waits::{End, Lack, Wait};
 use super::{Moments, Place, QUEUE};
 use crate::batch::{Batch, int32_at, int64_at};
 use crate::error::Error;
@@ -154,7 +154,9 @@ impl Known {
         let lifetime = wait.object_ref.and_then(|object_ref| self.lifetimes.get(wait.trace, object_ref));
         // The name of a POSIX queue can go while it is open.
         let removed_ns = lifetime.filter(|lifetime| lifetime.kind != "mq").and_then(|lifetime| lifetime.removed_ns);
-        lives && removed_ns.is_none_or(|ns| ns > self.moments.at_ns(wait.trace))
+        // The removal ends before those return that it ends: they tell by their own ends that they waited until then.
+        let ends_by_removal = wait.ended.is_some_and(|ended| ended.by == End::Removed);
+        lives && (ends_by_removal || removed_ns.is_none_or(|ns| ns > self.moments.at_ns(wait.trace)))
     }
 }
 
