@@ -48,10 +48,13 @@ WITH RECURSIVE operations AS (
   FROM operations w JOIN operations h USING (object_ref, sem_num)
   WHERE w.outcome = 'open' AND h.outcome = 'ok' AND w.sem_op < 0 AND h.sem_op < 0
 ), paths AS (
-  SELECT waits AS first, holds AS last, object_ref, object_id, start_ns, 1 AS length FROM edges
+  SELECT waits AS first, holds AS last, object_ref, object_id, start_ns AS first_ns, start_ns AS least_ns,
+         start_ns AS since_ns, 1 AS length
+  FROM edges
   UNION ALL
-  SELECT first, holds, p.object_ref, p.object_id, greatest(p.start_ns, e.start_ns), length + 1
+  SELECT first, holds, p.object_ref, p.object_id, first_ns, least(least_ns, e.start_ns), greatest(since_ns, e.start_ns),
+         length + 1
   FROM paths p JOIN edges e ON e.waits = p.last WHERE p.last <> p.first AND length < 10
 )
-SELECT DISTINCT 'deadlock' AS finding, object_ref, 'sem:' || object_id AS object, start_ns AS since_ns
-FROM paths WHERE first = last;
+SELECT DISTINCT 'deadlock' AS finding, object_ref, 'sem:' || object_id AS object, since_ns
+FROM paths WHERE first = last AND first_ns = least_ns;

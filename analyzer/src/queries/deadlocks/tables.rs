@@ -55,8 +55,13 @@ const EDGE: [Column; 18] = [
 
 /// The tables. Their rows are made as they are written: there can be as many edges as waits times helpers.
 pub fn tables<'a>(opened: &'a Opened, of: Rc<(State, Circles)>) -> Vec<Table<'a>> {
+    let mut columns = WAITER.to_vec();
+    if of.1.found.is_empty() {
+        // Nothing to see on a terminal.
+        columns.iter_mut().filter(|column| column.name == "circle").for_each(|column| column.heading = "");
+    }
     let edges = table("edge", "Who waits for whom", EDGE.to_vec(), edges(opened, of.clone()));
-    let waiters = table("waiter", "Waiting calls, the longest first", WAITER.to_vec(), waiters(opened, of));
+    let waiters = table("waiter", "Waiting calls, the longest first", columns, waiters(opened, of));
     vec![edges, waiters]
 }
 
