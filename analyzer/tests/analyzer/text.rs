@@ -143,6 +143,8 @@ fn on_a_terminal(arguments: &[&str], environment: &[(&str, &str)]) -> Option<Str
     let command: Vec<String> = words.map(|word| format!("'{word}'")).collect();
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &command.join(" "), "/dev/null"])
+        .env_remove("CI") // colours are on there, whatever TERM says
+        .env_remove("CLICOLOR")
         .env_remove("CLICOLOR_FORCE")
         .env_remove("NO_COLOR")
         .env("TERM", "xterm-256color")
