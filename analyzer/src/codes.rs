@@ -64,13 +64,15 @@ impl Values {
 }
 
 impl Codes {
-    /// Decodes the bytes of a chunk of `rows` rows. `None`: it is encoded in another way, which Parquet's own reader
-    /// knows, or it is damaged, which that reader tells.
-    pub fn decode(mut chunk: &[u8], column: &ColumnChunkMetaData, rows: usize) -> Option<Codes> {
-        let descriptor = column.column_descr();
-        if rows > ROWS_MAX || descriptor.max_rep_level() != 0 || descriptor.max_def_level() > 1 {
-            return None;
-        }
+    /// Decodes the bytes of a chunk of `rows` rows; with `wanted`, which rises, these rows alone. `None`: it is encoded in
+    /// another way, which Parquet's own reader knows, or it is damaged, which that reader tells.
+    pub fn decode(
+        mut chunk: &[u8],
+        column: &ColumnChunkMetaData,
+        rows: usize,
+        wanted: Option<&[u32]>,
+    ) -> Option<Codes> {
+        let of_column = Pages::new(column, rows)?;
         let (header, body) = next_page(&mut chunk)?;
         if header.kind != pages::DICTIONARY || !pages::PLAIN_ENCODINGS.contains(&header.encoding) {
             return None;
@@ -78,15 +80,32 @@ impl Codes {
         let values = decompressed(&header, body, column.compression(), |bytes| {
             read_values(bytes, usize::try_from(header.values).ok()?, column.column_type())
         })?;
-        let mut codes = Codes { rows: Vec::with_capacity(rows), values, has_nulls: false };
-        let of_column = Pages { is_optional: descriptor.max_def_level() == 1, compression: column.compression() };
-        while codes.rows.len() < rows {
-            let (header, body) = next_page(&mut chunk)?;
-            let values = usize::try_from(header.values).ok().filter(|values| *values <= rows - codes.rows.len())?;
-            of_column.add(&header, values, body, &mut codes)?;
-        }
-        // What comes behind the last row is no business of a reader that counts rows.
-        chunk.is_empty().then_some(codes)
+        let mut codes = Codes { rows: Vec::with_capacity(wanted.map_or(rows, <[u32]>::len)), values, has_nulls: false };
+        let mut left = wanted.unwrap_or_default();
+        of_column.each(&mut chunk, |done, header, values, body| {
+            if wanted.is_none() {
+                return of_column.add(header, values, body, &mut codes);
+            }
+            let (here, rest) = left.split_at(left.partition_point(|row| (*row as usize) < done + values));
+            left = rest;
+            let places: Vec<u32> = here.iter().map(|row| row - done as u32).collect();
+            of_column.pick(header, values, body, &places, &mut codes)
+        })?;
+        left.is_empty().then_some(codes)
+    }
+
+    /// The rows of a chunk that are not NULL. `None`: as of [`Codes::decode`].
+    pub fn present(mut chunk: &[u8], column: &ColumnChunkMetaData, rows: usize) -> Option<Vec<u32>> {
+        let of_column = Pages::new(column, rows).filter(|of_column| of_column.is_optional)?;
+        next_page(&mut chunk).filter(|(header, _)| header.kind == pages::DICTIONARY)?;
+        let mut present = Vec::new();
+        of_column.each(&mut chunk, |done, header, values, body| {
+            of_column.read(header, values, body, |bytes| {
+                let (levels, _) = levels(bytes)?;
+                hybrid::ones(levels, values, done as u32, &mut present)
+            })
+        })?;
+        Some(present)
     }
 
     /// A column of NULLs; `None` of a type that has no codes.
@@ -98,16 +117,6 @@ impl Codes {
             _ => return None,
         };
         (rows <= ROWS_MAX).then(|| Codes { rows: vec![0; rows], values, has_nulls: rows > 0 })
-    }
-
-    /// The codes of some rows; `None`: all.
-    pub fn of_rows(mut self, rows: Option<&[u32]>) -> Codes {
-        if let Some(rows) = rows {
-            let null = self.values.len() as u32;
-            let code = |row: &u32| self.rows.get(*row as usize).copied().unwrap_or(null);
-            self.rows = rows.iter().map(code).collect();
-        }
-        self
     }
 
     /// Some rows as a column of Int64.
@@ -173,23 +182,50 @@ fn texts(mut bytes: &[u8], count: usize) -> Option<StringArray> {
 struct Pages {
     is_optional: bool,
     compression: Compression,
+    rows: usize,
 }
 
 impl Pages {
-    fn add(&self, header: &Header, values: usize, body: &[u8], codes: &mut Codes) -> Option<()> {
+    /// `None`: the column has lists, or the row group too many rows.
+    fn new(column: &ColumnChunkMetaData, rows: usize) -> Option<Pages> {
+        let descriptor = column.column_descr();
+        if rows > ROWS_MAX || descriptor.max_rep_level() != 0 || descriptor.max_def_level() > 1 {
+            return None;
+        }
+        Some(Pages { is_optional: descriptor.max_def_level() == 1, compression: column.compression(), rows })
+    }
+
+    /// Calls `read` with each data page: the rows before it, its header, how many rows it has, its body.
+    fn each(&self, chunk: &mut &[u8], mut read: impl FnMut(usize, &Header, usize, &[u8]) -> Option<()>) -> Option<()> {
+        let mut done = 0;
+        while done < self.rows {
+            let (header, body) = next_page(chunk)?;
+            let values = usize::try_from(header.values).ok().filter(|values| *values <= self.rows - done)?;
+            read(done, &header, values, body)?;
+            done += values;
+        }
+        // What comes behind the last row is no business of a reader that counts rows.
+        chunk.is_empty().then_some(())
+    }
+
+    /// Calls `read` with the decompressed bytes of a page of codes.
+    fn read<T>(&self, header: &Header, values: usize, body: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let is_coded = pages::DICTIONARY_ENCODINGS.contains(&header.encoding);
         if header.kind != pages::DATA || !is_coded || values == 0 {
             return None;
         }
-        decompressed(header, body, self.compression, |bytes| {
+        if self.is_optional && header.levels_encoding != pages::RLE {
+            return None;
+        }
+        decompressed(header, body, self.compression, read)
+    }
+
+    fn add(&self, header: &Header, values: usize, body: &[u8], codes: &mut Codes) -> Option<()> {
+        self.read(header, values, body, |bytes| {
             if !self.is_optional {
                 return add_present(bytes, values, codes.values.len(), &mut codes.rows);
             }
-            if header.levels_encoding != pages::RLE {
-                return None;
-            }
-            let (length, rest) = bytes.split_first_chunk()?;
-            let (levels, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            let (levels, rest) = levels(bytes)?;
             match hybrid::only_value(levels, 1, values) {
                 Some(1) => add_present(rest, values, codes.values.len(), &mut codes.rows),
                 Some(0) => {
@@ -201,6 +237,54 @@ impl Pages {
             }
         })
     }
+
+    /// The rows at `places` of a page.
+    fn pick(&self, header: &Header, values: usize, body: &[u8], places: &[u32], codes: &mut Codes) -> Option<()> {
+        if places.is_empty() {
+            return Some(());
+        }
+        self.read(header, values, body, |bytes| {
+            if !self.is_optional {
+                return pick_present(bytes, values, places, codes.values.len(), &mut codes.rows);
+            }
+            let (levels, rest) = levels(bytes)?;
+            match hybrid::only_value(levels, 1, values) {
+                Some(1) => pick_present(rest, values, places, codes.values.len(), &mut codes.rows),
+                _ => pick_optional(levels, rest, values, places, codes),
+            }
+        })
+    }
+}
+
+/// The levels of a page of an optional column, and the rest of it.
+fn levels(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+/// Rows without NULL, of a dictionary of `values`; those at `places` of `count`.
+fn pick_present(bytes: &[u8], count: usize, places: &[u32], values: usize, rows: &mut Vec<u32>) -> Option<()> {
+    let from = rows.len();
+    let (width, packed) = bytes.split_first()?;
+    hybrid::pick(packed, u32::from(*width), count, places, rows)?;
+    rows[from..].iter().all(|code| (*code as usize) < values).then_some(())
+}
+
+/// Rows of which some are NULL; those at `places` of `count`.
+fn pick_optional(levels: &[u8], bytes: &[u8], count: usize, places: &[u32], codes: &mut Codes) -> Option<()> {
+    let mut ranks = Vec::with_capacity(places.len());
+    let filled = hybrid::ranks(levels, count, places, &mut ranks)?;
+    let (values, null) = (codes.values.len(), codes.values.len() as u32);
+    let of_filled: Vec<u32> = ranks.iter().copied().filter(|rank| *rank != hybrid::NO_RANK).collect();
+    codes.has_nulls |= of_filled.len() < places.len();
+    let mut picked = Vec::with_capacity(of_filled.len());
+    if !of_filled.is_empty() {
+        pick_present(bytes, filled, &of_filled, values, &mut picked)?;
+    }
+    let mut picked = picked.into_iter();
+    let code = |rank: u32| if rank == hybrid::NO_RANK { null } else { picked.next().unwrap_or(null) };
+    codes.rows.extend(ranks.into_iter().map(code));
+    Some(())
 }
 
 /// Rows without NULL, of a dictionary of `values`.

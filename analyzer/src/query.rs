@@ -22,6 +22,12 @@ pub trait Query: Sync {
         None
     }
 
+    /// A column, and those of [`Query::columns`] that matter only in rows in which it is NULL: where there are none, they
+    /// are not read.
+    fn instead_of(&self) -> Option<(&'static str, &'static [&'static str])> {
+        None
+    }
+
     /// The answer from no rows.
     fn empty(&self) -> Self::Partial;
 

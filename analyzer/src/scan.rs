@@ -219,6 +219,11 @@ fn fold_row_group<Q: Query>(
     if rows.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
+    if let Some((column, others)) = query.instead_of()
+        && CodedGroup::new(task)?.is_filled(column, rows.as_deref())
+    {
+        columns.retain(|name| !others.contains(name) || selection.columns().contains(name));
+    }
     for batch in RowGroupReader::of_rows(task.trace, &task.part, task.row_group, &columns, rows)? {
         let batch = select(batch?, selection)?;
         if batch.rows() > 0 {
@@ -236,9 +241,8 @@ fn rows_with(task: &Task, column: &'static str) -> Result<Option<Vec<u32>>, Erro
         Some(nulls) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Some(Vec::new())),
         _ => {}
     }
-    if let Some(codes) = CodedGroup::new(task)?.codes(column) {
-        let null = codes.values.len() as u32;
-        return Ok(Some((0..).zip(&codes.rows).filter(|(_, code)| **code != null).map(|(row, _)| row).collect()));
+    if let Some(rows) = CodedGroup::new(task)?.present(column) {
+        return Ok(Some(rows));
     }
     let (mut rows, mut first) = (Vec::new(), 0);
     for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &[column])? {
@@ -292,14 +296,36 @@ impl<'a> CodedGroup<'a> {
         let codes = if StatisticsOf(self.group).null_count(column) == Some(self.rows() as u64) {
             Codes::nulls(self.rows(), field.data_type())
         } else {
-            match read_chunk(&self.input, self.group, &field) {
-                Some(Ok(Chunk::Codes(codes))) => Some(codes),
-                // What cannot be read is told by who reads it in the other way.
-                _ => None,
-            }
+            self.read(&field, None)
         };
         // A damaged file may allow NULL where the table does not: the other way tells so.
         codes.filter(|codes| !codes.has_nulls || field.is_nullable()).filter(|codes| !has_long_texts(&codes.values))
+    }
+
+    fn read(&self, field: &Field, wanted: Option<&[u32]>) -> Option<Codes> {
+        match read_chunk(&self.input, self.group, field, wanted) {
+            Some(Ok(Chunk::Codes(codes))) => Some(codes),
+            // What cannot be read is told by who reads it in the other way.
+            _ => None,
+        }
+    }
+
+    /// The rows in which a column is not NULL. `None`: the file holds it in another way.
+    fn present(&self, column: &str) -> Option<Vec<u32>> {
+        let (column, start, length) = chunk_of(self.group, column)?;
+        let decode = |bytes: &[u8]| part::guard(|| Codes::present(bytes, column, self.rows()).ok_or("no codes")).ok();
+        self.input.read(start, length, decode).ok()?
+    }
+
+    /// Whether a column is certainly NULL in none of the rows `wanted`; `None`: all rows.
+    fn is_filled(&self, column: &str, wanted: Option<&[u32]>) -> bool {
+        if self.null_count(column) == Some(0) {
+            return true;
+        }
+        let fields = self.table.column(column).map(arrow_schema::fields).unwrap_or_default();
+        let is_all_null = self.null_count(column) == Some(self.rows() as u64);
+        let codes = fields.first().filter(|_| !is_all_null).and_then(|field| self.read(field, wanted));
+        codes.is_some_and(|codes| !codes.has_nulls)
     }
 }
 
@@ -397,9 +423,9 @@ impl RowGroupReader {
         for field in &fields {
             // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
             let is_filled = StatisticsOf(group).null_count(field.name()) != Some(rows_of_group as u64);
-            let chunk = if is_filled { read_chunk(&input, group, field) } else { None };
+            let chunk = if is_filled { read_chunk(&input, group, field, rows.as_deref()) } else { None };
             match chunk.transpose().map_err(|what| undecodable(&file, &what))? {
-                Some(Chunk::Codes(of_column)) => codes.push(Some(of_column.of_rows(rows.as_deref()))),
+                Some(Chunk::Codes(of_column)) => codes.push(Some(of_column)),
                 Some(Chunk::Other(start, bytes)) => {
                     loaded.push((start, bytes));
                     codes.push(None);
@@ -540,17 +566,28 @@ enum Chunk {
     Other(u64, Bytes),
 }
 
-/// Reads a column; `None`: the file does not have it, or the row group is too large to be loaded.
-fn read_chunk(input: &PartFile, group: &RowGroupMetaData, field: &Field) -> Option<Result<Chunk, String>> {
-    let leaf = |column: &&ColumnChunkMetaData| column.column_path().parts().first() == Some(field.name());
+/// A column of a row group, where its bytes begin, and how many they are; `None`: the file does not have it, or the row
+/// group is too large to be loaded.
+fn chunk_of<'a>(group: &'a RowGroupMetaData, name: &str) -> Option<(&'a ColumnChunkMetaData, u64, usize)> {
+    let leaf = |column: &&ColumnChunkMetaData| column.column_path().parts().first().is_some_and(|part| part == name);
     let column = group.columns().iter().find(leaf).filter(|_| part::can_be_loaded(group))?;
     let (start, length) = column.byte_range();
-    let length = usize::try_from(length).ok()?;
+    Some((column, start, usize::try_from(length).ok()?))
+}
+
+/// Reads a column, as codes only the rows `wanted`; `None`: there is no such chunk.
+fn read_chunk(
+    input: &PartFile,
+    group: &RowGroupMetaData,
+    field: &Field,
+    wanted: Option<&[u32]>,
+) -> Option<Result<Chunk, String>> {
+    let (column, start, length) = chunk_of(group, field.name())?;
     let rows = usize::try_from(group.num_rows()).ok()?;
     let has_codes = matches!(field.data_type(), DataType::Int64 | DataType::Int32 | DataType::Dictionary(..));
     let decode = |bytes: &[u8]| {
-        let codes =
-            if has_codes { part::guard(|| Codes::decode(bytes, column, rows).ok_or("no codes")).ok() } else { None };
+        let decode = || Codes::decode(bytes, column, rows, wanted).ok_or("no codes");
+        let codes = if has_codes { part::guard(decode).ok() } else { None };
         codes.map_or_else(|| Chunk::Other(start, Bytes::copy_from_slice(bytes)), Chunk::Codes)
     };
     Some(input.read(start, length, decode).map_err(|error| error.to_string()))

@@ -23,6 +23,8 @@ const BUDGET_BYTES: usize = 128 << 20;
 const GROUP_BYTES: usize = (size_of::<Key>() + size_of::<Group>()) * 2 + 8;
 /// A target, twice: in the list and in the table.
 const TARGET_BYTES: usize = size_of::<Target>() * 4 + 8;
+/// What calls name: only those whose object is unknown need it.
+const NAMED: [&str; 5] = ["object_kind", "object_id", "object_name", "key", "ipc_ns"];
 /// Groups that the answer keeps: some 150 MiB.
 pub const GROUPS_MAX: usize = 1 << 20;
 
@@ -308,10 +310,7 @@ impl Query for GroupQuery {
 
     fn columns(&self, statistics: &dyn GroupStatistics) -> Vec<&'static str> {
         let mut columns = vec!["error", "syscall", "process_id", "end_ns", "call_id", "object_ref"];
-        // Only calls whose object is unknown need what they named.
-        if statistics.null_count("object_ref") != Some(0) {
-            columns.extend(["object_kind", "object_id", "object_name", "key", "ipc_ns"]);
-        }
+        columns.extend(NAMED);
         if !statistics.is_always("began", "in_trace") {
             columns.push("began");
         }
@@ -320,6 +319,10 @@ impl Query for GroupQuery {
 
     fn only_with(&self) -> Option<&'static str> {
         Some("error")
+    }
+
+    fn instead_of(&self) -> Option<(&'static str, &'static [&'static str])> {
+        Some(("object_ref", &NAMED))
     }
 
     fn empty(&self) -> Partial {
@@ -415,7 +418,7 @@ impl Partial {
     }
 
     fn named<'a>(&mut self, batch: &'a Batch) -> Result<Option<Named<'a>>, Error> {
-        if !batch.has("object_kind") {
+        if !NAMED.iter().all(|name| batch.has(name)) {
             return Ok(None);
         }
         let (kinds, names) = (self.numbers(2, batch, "object_kind")?, self.numbers(3, batch, "object_name")?);
