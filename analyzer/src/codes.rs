@@ -119,6 +119,22 @@ impl Codes {
         (rows <= ROWS_MAX).then(|| Codes { rows: vec![0; rows], values, has_nulls: rows > 0 })
     }
 
+    /// The rows with a number above zero. `None`: it is no column of Int64.
+    pub fn positive(&self) -> Option<Vec<u32>> {
+        let Values::Int64(values) = &self.values else { return None };
+        // The last is NULL.
+        let is_positive: Vec<bool> = values.iter().map(|value| *value > 0).chain([false]).collect();
+        let mut rows = vec![0; self.rows.len()];
+        let mut count = 0;
+        // Without a branch: which rows waited is hard to foresee.
+        for (row, code) in self.rows.iter().enumerate() {
+            rows[count] = row as u32;
+            count += usize::from(is_positive[*code as usize]);
+        }
+        rows.truncate(count);
+        Some(rows)
+    }
+
     /// Some rows as a column of Int64.
     fn int64(&self, values: &[i64], rows: Range<usize>) -> Int64Array {
         let of = |code: &u32| values.get(*code as usize).copied().unwrap_or(0);

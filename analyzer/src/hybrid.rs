@@ -60,7 +60,7 @@ pub fn pick(mut bytes: &[u8], width: u32, count: usize, mut places: &[u32], out:
         let length = match run {
             Run::Repeated(_, length) | Run::Packed(_, length) => length,
         };
-        let (here, rest) = places.split_at(places.partition_point(|place| (*place as usize) < done + length));
+        let (here, rest) = split_before(places, done + length);
         match run {
             Run::Repeated(value, _) => out.resize(out.len() + here.len(), value),
             Run::Packed(packed, _) => {
@@ -70,6 +70,11 @@ pub fn pick(mut bytes: &[u8], width: u32, count: usize, mut places: &[u32], out:
         (places, done) = (rest, done + length);
     }
     Some(())
+}
+
+/// Those of the rising `places` before `end`, and the rest: runs are short, and searching takes longer than walking.
+fn split_before(places: &[u32], end: usize) -> (&[u32], &[u32]) {
+    places.split_at(places.iter().take_while(|place| (**place as usize) < end).count())
 }
 
 fn packed_at(packed: &[u8], width: usize, place: usize) -> u32 {
@@ -121,7 +126,7 @@ pub fn ranks(mut levels: &[u8], count: usize, mut places: &[u32], out: &mut Vec<
     while done < count {
         match next_run(&mut levels, 1, count - done)? {
             Run::Repeated(level @ (0 | 1), length) => {
-                let (here, rest) = places.split_at(places.partition_point(|place| (*place as usize) < done + length));
+                let (here, rest) = split_before(places, done + length);
                 let rank = |place: &u32| if level == 1 { (before + *place as usize - done) as u32 } else { NO_RANK };
                 out.extend(here.iter().map(rank));
                 before += length * level as usize;
@@ -241,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_width_comes_back() {
-        for width in 1..=32 {
+        for width in 1..=32u32 {
             let mask = if width == 32 { u32::MAX } else { (1 << width) - 1 };
             let values: Vec<u32> = (0..301u32).map(|i| i.wrapping_mul(0x9e37_79b9) & mask).collect();
             let mut bytes = packed(&values[..200], width);
@@ -257,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_is_picked_is_what_is_decoded() {
-        for (width, seed) in (1..=32).zip(1u32..) {
+        for (width, seed) in (1..=32u32).zip(1u32..) {
             let mask = if width == 32 { u32::MAX } else { (1 << width) - 1 };
             let values: Vec<u32> = (0..203u32).map(|i| i.wrapping_mul(0x9e37_79b9 ^ seed << 7) & mask).collect();
             let mut bytes = vec![100 << 1 & 0x7f | 0x80, (100 << 1 >> 7) as u8];

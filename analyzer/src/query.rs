@@ -17,8 +17,8 @@ pub trait Query: Sync {
     /// The columns to read of a row group; its statistics tell what cannot matter there.
     fn columns(&self, statistics: &dyn GroupStatistics) -> Vec<&'static str>;
 
-    /// A column whose NULLs tell which rows do not matter: they are not decoded any further, nor folded.
-    fn only_with(&self) -> Option<&'static str> {
+    /// Which rows matter, if not all: the others are not decoded any further, nor folded.
+    fn only(&self) -> Option<Only> {
         None
     }
 
@@ -48,6 +48,15 @@ pub trait Query: Sync {
 
     /// Adds what another thread learnt.
     fn merge(&self, into: &mut Self::Partial, from: Self::Partial);
+}
+
+/// Rows that one column alone tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// Those in which it is not NULL.
+    Filled(&'static str),
+    /// Those in which its number is above zero.
+    Positive(&'static str),
 }
 
 /// What is known of a row group before it is read.

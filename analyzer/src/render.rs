@@ -243,17 +243,29 @@ fn write_json_row(
         if sparse && *value == Value::Null {
             continue;
         }
-        write!(out, "{separator}\"{}\":", column.name)?;
+        for text in [separator, "\"", &column.name, "\":"] {
+            out.write_all(text.as_bytes())?;
+        }
         match value {
             Value::Null => out.write_all(b"null")?,
-            Value::Int(number) => write!(out, "{number}")?,
+            Value::Int(number) => out.write_all(itoa::Buffer::new().format(*number).as_bytes())?,
             Value::Bool(value) => write!(out, "{value}")?,
+            Value::Text(text) if is_plain(text) => {
+                for text in ["\"", text, "\""] {
+                    out.write_all(text.as_bytes())?;
+                }
+            }
             Value::Text(text) => out.write_all(json_text(text).as_bytes())?,
             Value::Json(text) => out.write_all(text.as_bytes())?,
         }
         separator = ",";
     }
     out.write_all(if separator == "{" { b"{}" } else { b"}" })
+}
+
+/// Whether JSON and terminals take a text as it is.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
 }
 
 fn json_text(text: &str) -> String {

@@ -8,7 +8,7 @@ use crate::filter::Selection;
 use crate::pages;
 use crate::part::{self, Checksum, Input, OpenPart, PartFile};
 use crate::progress::Progress;
-use crate::query::{GroupStatistics, Query};
+use crate::query::{GroupStatistics, Only, Query};
 use crate::trace::{Part, Trace};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
@@ -212,8 +212,8 @@ fn fold_row_group<Q: Query>(
             columns.push(column);
         }
     }
-    let rows = match query.only_with() {
-        Some(column) => rows_with(task, column)?,
+    let rows = match query.only() {
+        Some(only) => rows_with(task, only)?,
         None => None,
     };
     if rows.as_ref().is_some_and(Vec::is_empty) {
@@ -233,22 +233,35 @@ fn fold_row_group<Q: Query>(
     Ok(())
 }
 
-/// The rows of a row group in which a column is not NULL, found by its statistics or by reading it alone; `None`: all.
-fn rows_with(task: &Task, column: &'static str) -> Result<Option<Vec<u32>>, Error> {
+/// The rows of a row group that matter, found by statistics or by reading one column; `None`: all.
+fn rows_with(task: &Task, only: Only) -> Result<Option<Vec<u32>>, Error> {
     let group = task.part.metadata.metadata().row_group(task.row_group);
-    match StatisticsOf(group).null_count(column) {
-        Some(0) => return Ok(None),
-        Some(nulls) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Some(Vec::new())),
+    let statistics = StatisticsOf(group);
+    let (Only::Filled(column) | Only::Positive(column)) = only;
+    match (statistics.null_count(column), only) {
+        (Some(0), Only::Filled(_)) => return Ok(None),
+        (Some(nulls), _) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Some(Vec::new())),
+        (_, Only::Positive(_)) if statistics.is_at_most(column, 0) => return Ok(Some(Vec::new())),
         _ => {}
     }
-    if let Some(rows) = CodedGroup::new(task)?.present(column) {
-        return Ok(Some(rows));
+    let coded = CodedGroup::new(task)?;
+    let found = match only {
+        Only::Filled(_) => coded.present(column),
+        Only::Positive(_) => coded.codes(column).and_then(|codes| codes.positive()),
+    };
+    if found.is_some() {
+        return Ok(found);
     }
     let (mut rows, mut first) = (Vec::new(), 0);
     for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &[column])? {
         let batch = batch?;
         let values = batch.record.column(0);
-        rows.extend((0..batch.rows()).filter(|row| values.is_valid(*row)).map(|row| first + row as u32));
+        let numbers = match only {
+            Only::Filled(_) => None,
+            Only::Positive(_) => Some(batch.int64(column)?),
+        };
+        let matters = |row: &usize| values.is_valid(*row) && numbers.is_none_or(|numbers| numbers.value(*row) > 0);
+        rows.extend((0..batch.rows()).filter(matters).map(|row| first + row as u32));
         first += batch.rows() as u32;
     }
     Ok(Some(rows))

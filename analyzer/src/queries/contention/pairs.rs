@@ -4,7 +4,7 @@ use crate::batch::Batch;
 use crate::error::Error;
 use crate::intern::{DictionaryCache, NULL, Texts, Translation};
 use crate::passes::{Pass, stable_hash};
-use crate::query::{GroupStatistics, Query};
+use crate::query::{GroupStatistics, Only, Query};
 use arrow::array::{Array, Int64Array};
 use hashbrown::HashMap;
 use ipc_schema::tables::{self, Table};
@@ -137,15 +137,16 @@ impl Query for PairsQuery<'_> {
     }
 
     fn columns(&self, statistics: &dyn GroupStatistics) -> Vec<&'static str> {
-        if statistics.is_at_most("wait_ns", 0) {
-            return vec!["wait_ns"];
-        }
         let mut columns = vec!["wait_ns", "syscall", "waker_syscall", "wake_reason"];
         columns.extend(self.by.columns());
         if !statistics.is_always("began", "in_trace") {
             columns.push("began");
         }
         columns
+    }
+
+    fn only(&self) -> Option<Only> {
+        Some(Only::Positive("wait_ns"))
     }
 
     fn empty(&self) -> Pairs {

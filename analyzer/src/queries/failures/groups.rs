@@ -9,7 +9,7 @@ use crate::filter::Selection;
 use crate::intern::{DictionaryCache, NULL, Texts};
 use crate::meaning::is_ordinary;
 use crate::passes::{Pass, Passes};
-use crate::query::{GroupStatistics, Query};
+use crate::query::{GroupStatistics, Only, Query};
 use crate::scan;
 use crate::trace::Trace;
 use hashbrown::HashMap;
@@ -317,8 +317,8 @@ impl Query for GroupQuery {
         columns
     }
 
-    fn only_with(&self) -> Option<&'static str> {
-        Some("error")
+    fn only(&self) -> Option<Only> {
+        Some(Only::Filled("error"))
     }
 
     fn instead_of(&self) -> Option<(&'static str, &'static [&'static str])> {

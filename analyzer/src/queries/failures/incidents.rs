@@ -5,7 +5,7 @@ use super::values::Values;
 use crate::batch::{Batch, int32_at, int64_at};
 use crate::error::Error;
 use crate::finding::EVIDENCE_MAX;
-use crate::query::{GroupStatistics, Query};
+use crate::query::{GroupStatistics, Only, Query};
 use hashbrown::HashMap;
 use ipc_schema::tables::{self, Table};
 
@@ -125,8 +125,8 @@ impl Query for IncidentQuery<'_> {
         COLUMNS.into_iter().chain(REQUESTS).collect()
     }
 
-    fn only_with(&self) -> Option<&'static str> {
-        Some("error")
+    fn only(&self) -> Option<Only> {
+        Some(Only::Filled("error"))
     }
 
     fn empty(&self) -> Incidents {

@@ -8,7 +8,7 @@ use crate::batch::{Batch, int32_at, int64_at};
 use crate::error::Error;
 use crate::opened::Opened;
 use crate::passes::{Pass, Passes};
-use crate::query::{GroupStatistics, Query};
+use crate::query::{GroupStatistics, Only, Query};
 use crate::scan;
 use crate::sem_ops::SemOps;
 use hashbrown::HashMap;
@@ -160,8 +160,8 @@ impl Query for ResetQuery {
         vec!["command", "object_ref", "sem_num", "end_ns", "outcome"]
     }
 
-    fn only_with(&self) -> Option<&'static str> {
-        Some("command")
+    fn only(&self) -> Option<Only> {
+        Some(Only::Filled("command"))
     }
 
     fn empty(&self) -> Resets {

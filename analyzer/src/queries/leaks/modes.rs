@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::finding::{Finding, Grade};
 use crate::names::{Lifetimes, Processes};
 use crate::opened::Opened;
-use crate::query::{GroupStatistics, Query};
+use crate::query::{GroupStatistics, Only, Query};
 use crate::scan;
 use ipc_schema::tables::{self, Table};
 
@@ -121,8 +121,8 @@ impl Query for MadeOpen {
         vec!["created", "object_kind", "object_ref", "flags", "end_ns", "call_id"]
     }
 
-    fn only_with(&self) -> Option<&'static str> {
-        Some("created")
+    fn only(&self) -> Option<Only> {
+        Some(Only::Filled("created"))
     }
 
     fn empty(&self) -> Found {
