@@ -116,16 +116,22 @@ impl Distribution {
     /// Adds values by their indices among the durations of a row group.
     pub fn add_codes(&mut self, codes: &[u32], of: &Durations<'_>, grown_bytes: &mut isize) {
         self.count += codes.len() as u64;
-        let value = |code: &u32| of.values[*code as usize];
-        self.sum += if of.is_small {
-            i128::from(codes.iter().map(value).sum::<i64>())
+        let (mut min, mut max) = (self.min, self.max);
+        if of.is_small {
+            let mut sum = 0;
+            for code in codes {
+                let value = of.values[*code as usize];
+                (sum, min, max) = (sum + value, min.min(value), max.max(value));
+            }
+            self.sum += i128::from(sum);
         } else {
-            codes.iter().map(|code| i128::from(value(code))).sum()
-        };
-        for code in codes {
-            self.min = self.min.min(value(code));
-            self.max = self.max.max(value(code));
+            for code in codes {
+                let value = of.values[*code as usize];
+                (min, max) = (min.min(value), max.max(value));
+                self.sum += i128::from(value);
+            }
         }
+        (self.min, self.max) = (min, max);
         self.values.extend(codes, of, grown_bytes);
     }
 
@@ -203,7 +209,9 @@ impl Distribution {
     pub fn for_each_bucket(&self, mut visit: impl FnMut(u16, u64)) {
         match &self.values {
             Values::Exact(values) => values.iter().for_each(|value| visit(bucket_of(*value), 1)),
-            Values::Listed(buckets) => buckets.iter().for_each(|bucket| visit(*bucket, 1)),
+            Values::Listed(buckets) => {
+                buckets.chunk_by(|a, b| a == b).for_each(|same| visit(same[0], same.len() as u64));
+            }
             Values::Counted(buckets) => buckets.for_each(visit),
         }
     }
@@ -341,29 +349,20 @@ fn grow_by<T>(values: &mut Vec<T>, more: usize, most: usize) -> isize {
     grown_bytes
 }
 
-/// Sorts buckets by their two bytes, the lower first: a long list is sorted in two passes.
+/// Sorts by counting: of a long list the range of values is shorter than the list, or little longer.
 fn sort(buckets: &mut [u16]) {
     const SHORT: usize = 1_024;
-    if buckets.len() < SHORT {
+    let (min, max) = buckets.iter().fold((u16::MAX, 0), |(min, max), bucket| (min.min(*bucket), max.max(*bucket)));
+    if buckets.len() < SHORT || usize::from(max - min) > 4 * buckets.len() {
         return buckets.sort_unstable();
     }
-    let mut other = vec![0; buckets.len()];
-    sort_by_byte(buckets, &mut other, 0);
-    sort_by_byte(&other, buckets, 8);
-}
-
-fn sort_by_byte(from: &[u16], to: &mut [u16], shift: u32) {
-    let byte = |bucket: &u16| usize::from(bucket >> shift & 0xff);
-    let mut places = [0usize; 256];
-    from.iter().for_each(|bucket| places[byte(bucket)] += 1);
-    let mut begin = 0;
-    for place in &mut places {
-        begin += std::mem::replace(place, begin);
-    }
-    for bucket in from {
-        let place = &mut places[byte(bucket)];
-        to[*place] = *bucket;
-        *place += 1;
+    let mut counts = vec![0u32; usize::from(max - min) + 1];
+    buckets.iter().for_each(|bucket| counts[usize::from(*bucket - min)] += 1);
+    let mut rest = buckets;
+    for (bucket, count) in (min..=max).zip(counts) {
+        let (same, behind) = rest.split_at_mut(count as usize);
+        same.fill(bucket);
+        rest = behind;
     }
 }
 

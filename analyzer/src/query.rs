@@ -51,12 +51,14 @@ pub trait Query: Sync {
 }
 
 /// Rows that one column alone tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Only {
     /// Those in which it is not NULL.
     Filled(&'static str),
     /// Those in which its number is above zero.
     Positive(&'static str),
+    /// Those in which its text is one of some.
+    Named(&'static str, fn(&str) -> bool),
 }
 
 /// What is known of a row group before it is read.

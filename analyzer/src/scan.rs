@@ -1,7 +1,7 @@
 //! Reads row groups in parallel: prunes them by their statistics, decodes the columns that are needed in small batches,
 //! filters, folds per thread, merges. Memory is one partial answer per thread and one batch per thread.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, int64_at};
 use crate::codes::{Codes, Values};
 use crate::error::Error;
 use crate::filter::Selection;
@@ -237,7 +237,7 @@ fn fold_row_group<Q: Query>(
 fn rows_with(task: &Task, only: Only) -> Result<Option<Vec<u32>>, Error> {
     let group = task.part.metadata.metadata().row_group(task.row_group);
     let statistics = StatisticsOf(group);
-    let (Only::Filled(column) | Only::Positive(column)) = only;
+    let (Only::Filled(column) | Only::Positive(column) | Only::Named(column, _)) = only;
     match (statistics.null_count(column), only) {
         (Some(0), Only::Filled(_)) => return Ok(None),
         (Some(nulls), _) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Some(Vec::new())),
@@ -248,6 +248,7 @@ fn rows_with(task: &Task, only: Only) -> Result<Option<Vec<u32>>, Error> {
     let found = match only {
         Only::Filled(_) => coded.present(column),
         Only::Positive(_) => coded.codes(column).and_then(|codes| codes.positive()),
+        Only::Named(_, is_wanted) => coded.named(column, is_wanted),
     };
     if found.is_some() {
         return Ok(found);
@@ -255,13 +256,19 @@ fn rows_with(task: &Task, only: Only) -> Result<Option<Vec<u32>>, Error> {
     let (mut rows, mut first) = (Vec::new(), 0);
     for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &[column])? {
         let batch = batch?;
-        let values = batch.record.column(0);
-        let numbers = match only {
-            Only::Filled(_) => None,
-            Only::Positive(_) => Some(batch.int64(column)?),
+        let here = 0..batch.rows();
+        let found: Vec<usize> = match only {
+            Only::Filled(_) => here.filter(|row| batch.record.column(0).is_valid(*row)).collect(),
+            Only::Positive(_) => {
+                let numbers = batch.int64(column)?;
+                here.filter(|row| int64_at(numbers, *row).is_some_and(|number| number > 0)).collect()
+            }
+            Only::Named(_, is_wanted) => {
+                let texts = batch.text(column)?;
+                here.filter(|row| texts.get(*row).is_some_and(is_wanted)).collect()
+            }
         };
-        let matters = |row: &usize| values.is_valid(*row) && numbers.is_none_or(|numbers| numbers.value(*row) > 0);
-        rows.extend((0..batch.rows()).filter(matters).map(|row| first + row as u32));
+        rows.extend(found.into_iter().map(|row| first + row as u32));
         first += batch.rows() as u32;
     }
     Ok(Some(rows))
@@ -328,6 +335,19 @@ impl<'a> CodedGroup<'a> {
         let (column, start, length) = chunk_of(self.group, column)?;
         let decode = |bytes: &[u8]| part::guard(|| Codes::present(bytes, column, self.rows()).ok_or("no codes")).ok();
         self.input.read(start, length, decode).ok()?
+    }
+
+    /// The rows in which a column has a text that `is_wanted`. `None`: the file holds it in another way.
+    fn named(&self, column: &str, is_wanted: fn(&str) -> bool) -> Option<Vec<u32>> {
+        let mut rows = self.present(column)?;
+        let field = arrow_schema::fields(self.table.column(column)?).into_iter().next()?;
+        let codes = self.read(&field, Some(&rows))?;
+        let Values::Text(values) = &codes.values else { return None };
+        let wanted: Vec<bool> = values.iter().map(|value| value.is_some_and(is_wanted)).collect();
+        let mut of_rows = codes.rows.iter();
+        let is_wanted = |code: &u32| wanted.get(*code as usize).copied().unwrap_or(false);
+        rows.retain(|_| of_rows.next().is_some_and(is_wanted));
+        Some(rows)
     }
 
     /// Whether a column is certainly NULL in none of the rows `wanted`; `None`: all rows.

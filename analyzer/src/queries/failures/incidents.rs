@@ -126,7 +126,7 @@ impl Query for IncidentQuery<'_> {
     }
 
     fn only(&self) -> Option<Only> {
-        Some(Only::Filled("error"))
+        Some(Only::Named("error", |error| RULES.iter().any(|rule| rule.error == error)))
     }
 
     fn empty(&self) -> Incidents {
