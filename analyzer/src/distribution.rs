@@ -164,23 +164,43 @@ impl Distribution {
     /// The percentiles `fractions` as DuckDB's `quantile_cont` defines them, rounded to whole nanoseconds; `None` without
     /// values.
     pub fn percentiles<const N: usize>(&mut self, fractions: [f64; N]) -> Option<[i64; N]> {
-        match &mut self.values {
-            Values::Exact(values) => values.sort_unstable(),
-            Values::Listed(buckets) => sort(buckets),
-            Values::Counted(_) => {}
-        }
+        self.measure(fractions, |_, _| {})
+    }
+
+    /// [`Distribution::percentiles`]; calls `visit` with buckets and how many values of each there are on the way.
+    pub fn measure<const N: usize>(
+        &mut self,
+        fractions: [f64; N],
+        mut visit: impl FnMut(u16, u64),
+    ) -> Option<[i64; N]> {
         let last = self.count.checked_sub(1)?;
+        let runs = match &mut self.values {
+            Values::Exact(values) => {
+                values.sort_unstable();
+                values.iter().for_each(|value| visit(bucket_of(*value), 1));
+                Vec::new()
+            }
+            Values::Listed(buckets) => runs_of(buckets, visit),
+            Values::Counted(buckets) => {
+                let mut runs = Runs::default();
+                buckets.for_each(|bucket, count| {
+                    visit(bucket, count);
+                    runs.push(bucket, count);
+                });
+                runs.0
+            }
+        };
         Some(fractions.map(|fraction| {
             let position = last as f64 * fraction;
             let below = position.floor();
-            let low = self.ranked(below as u64) as f64;
-            let high = self.ranked(position.ceil() as u64) as f64;
+            let low = self.ranked(&runs, below as u64) as f64;
+            let high = self.ranked(&runs, position.ceil() as u64) as f64;
             (low + (high - low) * (position - below)).round() as i64
         }))
     }
 
-    /// The value with `rank` smaller ones; what is listed must be sorted.
-    fn ranked(&self, rank: u64) -> i64 {
+    /// The value with `rank` smaller ones.
+    fn ranked(&self, runs: &[(u16, u64)], rank: u64) -> i64 {
         // The ends are known exactly.
         if rank == 0 {
             return self.min;
@@ -188,11 +208,10 @@ impl Distribution {
         if rank + 1 >= self.count {
             return self.max;
         }
-        let bucket = match &self.values {
-            Values::Exact(values) => return values.get(rank as usize).copied().unwrap_or(self.max),
-            Values::Listed(buckets) => buckets.get(rank as usize).copied().unwrap_or(0),
-            Values::Counted(buckets) => buckets.ranked(rank),
-        };
+        if let Values::Exact(values) = &self.values {
+            return values.get(rank as usize).copied().unwrap_or(self.max);
+        }
+        let bucket = runs.get(runs.partition_point(|(_, end)| *end <= rank)).map_or(0, |(bucket, _)| *bucket);
         middle_of(bucket).clamp(self.min, self.max)
     }
 
@@ -209,9 +228,7 @@ impl Distribution {
     pub fn for_each_bucket(&self, mut visit: impl FnMut(u16, u64)) {
         match &self.values {
             Values::Exact(values) => values.iter().for_each(|value| visit(bucket_of(*value), 1)),
-            Values::Listed(buckets) => {
-                buckets.chunk_by(|a, b| a == b).for_each(|same| visit(same[0], same.len() as u64));
-            }
+            Values::Listed(buckets) => buckets.iter().for_each(|bucket| visit(*bucket, 1)),
             Values::Counted(buckets) => buckets.for_each(visit),
         }
     }
@@ -349,21 +366,36 @@ fn grow_by<T>(values: &mut Vec<T>, more: usize, most: usize) -> isize {
     grown_bytes
 }
 
-/// Sorts by counting: of a long list the range of values is shorter than the list, or little longer.
-fn sort(buckets: &mut [u16]) {
+/// Buckets, which rise, and how many values lie in each or before it.
+#[derive(Default)]
+struct Runs(Vec<(u16, u64)>);
+
+impl Runs {
+    fn push(&mut self, bucket: u16, count: u64) {
+        let before = self.0.last().map_or(0, |(_, end)| *end);
+        self.0.push((bucket, before + count));
+    }
+}
+
+/// The runs of a list. A long one is counted: the range of its values is shorter than the list, or little longer.
+fn runs_of(buckets: &mut [u16], mut visit: impl FnMut(u16, u64)) -> Vec<(u16, u64)> {
     const SHORT: usize = 1_024;
+    let mut runs = Runs::default();
+    let mut add = |bucket: u16, count: u64| {
+        visit(bucket, count);
+        runs.push(bucket, count);
+    };
     let (min, max) = buckets.iter().fold((u16::MAX, 0), |(min, max), bucket| (min.min(*bucket), max.max(*bucket)));
     if buckets.len() < SHORT || usize::from(max - min) > 4 * buckets.len() {
-        return buckets.sort_unstable();
+        buckets.sort_unstable();
+        buckets.chunk_by(|a, b| a == b).for_each(|same| add(same[0], same.len() as u64));
+    } else {
+        let mut counts = vec![0u32; usize::from(max - min) + 1];
+        buckets.iter().for_each(|bucket| counts[usize::from(*bucket - min)] += 1);
+        let filled = (min..=max).zip(counts).filter(|(_, count)| *count > 0);
+        filled.for_each(|(bucket, count)| add(bucket, count.into()));
     }
-    let mut counts = vec![0u32; usize::from(max - min) + 1];
-    buckets.iter().for_each(|bucket| counts[usize::from(*bucket - min)] += 1);
-    let mut rest = buckets;
-    for (bucket, count) in (min..=max).zip(counts) {
-        let (same, behind) = rest.split_at_mut(count as usize);
-        same.fill(bucket);
-        rest = behind;
-    }
+    runs.0
 }
 
 /// Makes room, twice as much as before but not beyond `most`; returns the bytes that it takes.
@@ -401,18 +433,6 @@ impl Buckets {
                 visit((number * PAGE + place) as u16, *count);
             }
         }
-    }
-
-    /// The bucket of the value with `rank` smaller ones.
-    fn ranked(&self, rank: u64) -> u16 {
-        let (mut seen, mut found) = (0, None);
-        self.for_each(|bucket, count| {
-            seen += count;
-            if seen > rank && found.is_none() {
-                found = Some(bucket);
-            }
-        });
-        found.unwrap_or(0)
     }
 }
 

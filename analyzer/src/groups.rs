@@ -202,7 +202,7 @@ pub struct Group {
     pub open_at_least_ns: i64,
 }
 
-/// Calls `visit` with each group once, in no order; returns how many calls began before the trace.
+/// Calls `visit` with all groups, a pass of them at a time and in no order; returns how many calls began before the trace.
 ///
 /// # Errors
 /// A part that cannot be believed.
@@ -210,7 +210,7 @@ pub fn for_each(
     traces: &[Trace],
     selection: &Selection,
     by: &[Dimension],
-    visit: &mut dyn FnMut(&Texts, Group),
+    visit: &mut dyn FnMut(&Texts, Vec<Group>),
 ) -> Result<u64, Error> {
     for_each_within(BUDGET_BYTES, traces, selection, by, visit)
 }
@@ -224,7 +224,7 @@ pub fn for_each_within(
     traces: &[Trace],
     selection: &Selection,
     by: &[Dimension],
-    visit: &mut dyn FnMut(&Texts, Group),
+    visit: &mut dyn FnMut(&Texts, Vec<Group>),
 ) -> Result<u64, Error> {
     let ends_ns: Vec<i64> = traces.iter().map(|t| t.manifest.session.end_ns).collect();
     let lifetimes = Lifetimes::read(traces, by)?;
@@ -244,9 +244,7 @@ pub fn for_each_within(
         query.put_off(&mut partial);
         passes.extend((bits..partial.bits).map(|bit| (pattern | 1 << bit, bit + 1)));
         before_trace = partial.before_trace;
-        for group in partial.groups {
-            visit(&partial.texts, group);
-        }
+        visit(&partial.texts, partial.groups);
     }
     Ok(before_trace)
 }

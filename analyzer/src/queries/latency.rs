@@ -8,9 +8,13 @@ use crate::human;
 use crate::intern::Texts;
 use crate::report::{Column, Rows, Table, Unit, Value, column};
 use crate::trace::Trace;
+use rayon::prelude::*;
 use std::cmp::{Ordering, Reverse};
+use std::mem;
 
 const PERCENTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+/// The buckets of durations.
+const BUCKETS: usize = 1 << 16;
 
 /// The answer.
 #[derive(Debug)]
@@ -46,10 +50,10 @@ pub fn ask(traces: &[Trace], selection: &Selection, by: &[Dimension]) -> Result<
         trace_ids: traces.iter().map(|t| t.manifest.trace_id.clone()).collect(),
         texts: Texts::default(),
         groups: Vec::new(),
-        overall: vec![0; 1 << 16],
+        overall: vec![0; BUCKETS],
         before_trace: 0,
     };
-    latency.before_trace = groups::for_each(traces, selection, by, &mut |texts, group| latency.add(texts, group))?;
+    latency.before_trace = groups::for_each(traces, selection, by, &mut |texts, groups| latency.add(texts, groups))?;
     let Latency { groups, texts, .. } = &mut latency;
     groups.sort_unstable_by(|a, b| order(texts, a, b));
     Ok(latency)
@@ -61,19 +65,44 @@ fn order(texts: &Texts, a: &Answer, b: &Answer) -> Ordering {
     weight(a).cmp(&weight(b)).then_with(|| a.key.compare(&b.key, texts))
 }
 
+/// Some groups, measured, and the counts of all their calls per bucket.
+struct Measured {
+    groups: Vec<Answer>,
+    overall: Vec<u64>,
+}
+
+impl Measured {
+    fn of(groups: &mut [Group]) -> Measured {
+        let mut overall = vec![0; BUCKETS];
+        let answer = |group: &mut Group| {
+            // Taken: what it holds is given back at once.
+            let mut durations = mem::take(&mut group.durations);
+            let percentiles = durations.measure(PERCENTILES, |bucket, count| overall[usize::from(bucket)] += count);
+            Answer {
+                key: group.key,
+                count: durations.count,
+                total_ns: durations.sum,
+                times_ns: percentiles.map(|p| (p, durations.max)),
+                open: group.open,
+                open_at_least_ns: group.open_at_least_ns,
+            }
+        };
+        let groups = groups.iter_mut().map(answer).collect();
+        Measured { groups, overall }
+    }
+}
+
 impl Latency {
-    fn add(&mut self, texts: &Texts, mut group: Group) {
-        let durations = &mut group.durations;
-        let percentiles = durations.percentiles(PERCENTILES);
-        durations.for_each_bucket(|bucket, count| self.overall[usize::from(bucket)] += count);
-        self.groups.push(Answer {
-            key: group.key.translated(|number| texts.get(number).map(|text| self.texts.number(text))),
-            count: durations.count,
-            total_ns: durations.sum,
-            times_ns: percentiles.map(|p| (p, durations.max)),
-            open: group.open,
-            open_at_least_ns: group.open_at_least_ns,
-        });
+    fn add(&mut self, texts: &Texts, mut groups: Vec<Group>) {
+        let share = groups.len().div_ceil(rayon::current_num_threads()).max(1);
+        let measured: Vec<Measured> = groups.par_chunks_mut(share).map(Measured::of).collect();
+        for part in measured {
+            self.overall.iter_mut().zip(part.overall).for_each(|(sum, count)| *sum += count);
+            self.groups.extend(part.groups.into_iter().map(|answer| Answer {
+                key: answer.key.translated(|number| texts.get(number).map(|text| self.texts.number(text))),
+                ..answer
+            }));
+        }
     }
 
     /// The table of the groups.

@@ -138,11 +138,13 @@ fn a_tiny_memory_gives_the_same_groups() {
     let by = [Dimension::Object, Dimension::Comm, Dimension::Error];
     let groups = |budget_bytes: usize| {
         let mut found = Vec::new();
-        let mut visit = |texts: &Texts, mut group: Group| {
-            let mut key = Vec::new();
-            by.iter().for_each(|dimension| group.key.push_values(*dimension, texts, &mut key));
-            let percentiles = group.durations.percentiles([0.5, 0.999]);
-            found.push(format!("{key:?} {} {} {percentiles:?}", group.durations.sum, group.open));
+        let mut visit = |texts: &Texts, groups: Vec<Group>| {
+            for mut group in groups {
+                let mut key = Vec::new();
+                by.iter().for_each(|dimension| group.key.push_values(*dimension, texts, &mut key));
+                let percentiles = group.durations.percentiles([0.5, 0.999]);
+                found.push(format!("{key:?} {} {} {percentiles:?}", group.durations.sum, group.open));
+            }
         };
         groups::for_each_within(budget_bytes, &traces, &Selection::everything(), &by, &mut visit).unwrap();
         found.sort();
