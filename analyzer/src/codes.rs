@@ -119,6 +119,14 @@ impl Codes {
         (rows <= ROWS_MAX).then(|| Codes { rows: vec![0; rows], values, has_nulls: rows > 0 })
     }
 
+    /// The codes of some rows.
+    pub fn of_rows(self, rows: &[u32]) -> Codes {
+        let null = self.values.len() as u32;
+        let code = |row: &u32| self.rows.get(*row as usize).copied().unwrap_or(null);
+        let rows: Vec<u32> = rows.iter().map(code).collect();
+        Codes { has_nulls: rows.contains(&null), rows, ..self }
+    }
+
     /// The rows with a number above zero. `None`: it is no column of Int64.
     pub fn positive(&self) -> Option<Vec<u32>> {
         let Values::Int64(values) = &self.values else { return None };

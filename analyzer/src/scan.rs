@@ -212,19 +212,19 @@ fn fold_row_group<Q: Query>(
             columns.push(column);
         }
     }
-    let rows = match query.only() {
-        Some(only) => rows_with(task, only)?,
-        None => None,
+    let mut chosen = match query.only() {
+        Some(only) => choose(task, only)?,
+        None => Chosen::default(),
     };
-    if rows.as_ref().is_some_and(Vec::is_empty) {
+    if chosen.rows.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
     if let Some((column, others)) = query.instead_of()
-        && CodedGroup::new(task)?.is_filled(column, rows.as_deref())
+        && CodedGroup::new(task)?.is_filled(column, &mut chosen)
     {
         columns.retain(|name| !others.contains(name) || selection.columns().contains(name));
     }
-    for batch in RowGroupReader::of_rows(task.trace, &task.part, task.row_group, &columns, rows)? {
+    for batch in RowGroupReader::of_rows(task.trace, &task.part, task.row_group, &columns, chosen)? {
         let batch = select(batch?, selection)?;
         if batch.rows() > 0 {
             query.fold(partial, &batch)?;
@@ -233,25 +233,40 @@ fn fold_row_group<Q: Query>(
     Ok(())
 }
 
-/// The rows of a row group that matter, found by statistics or by reading one column; `None`: all.
-fn rows_with(task: &Task, only: Only) -> Result<Option<Vec<u32>>, Error> {
+/// The rows of a row group that are wanted.
+#[derive(Default)]
+struct Chosen {
+    /// Which, rising; `None`: all.
+    rows: Option<Vec<u32>>,
+    /// The columns that were read to choose them, of these rows.
+    known: Vec<(&'static str, Codes)>,
+}
+
+impl Chosen {
+    fn rows(rows: Vec<u32>) -> Chosen {
+        Chosen { rows: Some(rows), known: Vec::new() }
+    }
+
+    /// Takes a column that is known.
+    fn take(&mut self, column: &str) -> Option<Codes> {
+        let place = self.known.iter().position(|(name, _)| *name == column)?;
+        Some(self.known.swap_remove(place).1)
+    }
+}
+
+/// The rows of a row group that matter, found by statistics or by reading one column.
+fn choose(task: &Task, only: Only) -> Result<Chosen, Error> {
     let group = task.part.metadata.metadata().row_group(task.row_group);
     let statistics = StatisticsOf(group);
     let (Only::Filled(column) | Only::Positive(column) | Only::Named(column, _)) = only;
     match (statistics.null_count(column), only) {
-        (Some(0), Only::Filled(_)) => return Ok(None),
-        (Some(nulls), _) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Some(Vec::new())),
-        (_, Only::Positive(_)) if statistics.is_at_most(column, 0) => return Ok(Some(Vec::new())),
+        (Some(0), Only::Filled(_)) => return Ok(Chosen::default()),
+        (Some(nulls), _) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Chosen::rows(Vec::new())),
+        (_, Only::Positive(_)) if statistics.is_at_most(column, 0) => return Ok(Chosen::rows(Vec::new())),
         _ => {}
     }
-    let coded = CodedGroup::new(task)?;
-    let found = match only {
-        Only::Filled(_) => coded.present(column),
-        Only::Positive(_) => coded.codes(column).and_then(|codes| codes.positive()),
-        Only::Named(_, is_wanted) => coded.named(column, is_wanted),
-    };
-    if found.is_some() {
-        return Ok(found);
+    if let Some(chosen) = CodedGroup::new(task)?.choose(only) {
+        return Ok(chosen);
     }
     let (mut rows, mut first) = (Vec::new(), 0);
     for batch in RowGroupReader::new(task.trace, &task.part, task.row_group, &[column])? {
@@ -271,7 +286,7 @@ fn rows_with(task: &Task, only: Only) -> Result<Option<Vec<u32>>, Error> {
         rows.extend(found.into_iter().map(|row| first + row as u32));
         first += batch.rows() as u32;
     }
-    Ok(Some(rows))
+    Ok(Chosen::rows(rows))
 }
 
 /// A row group whose columns are read as codes.
@@ -337,7 +352,21 @@ impl<'a> CodedGroup<'a> {
         self.input.read(start, length, decode).ok()?
     }
 
-    /// The rows in which a column has a text that `is_wanted`. `None`: the file holds it in another way.
+    /// The rows that `only` tells. `None`: the file holds its column in another way.
+    fn choose(&self, only: Only) -> Option<Chosen> {
+        match only {
+            Only::Filled(column) => self.present(column).map(Chosen::rows),
+            Only::Positive(column) => {
+                let codes = self.codes(column)?;
+                let rows = codes.positive()?;
+                let known = vec![(column, codes.of_rows(&rows))];
+                Some(Chosen { rows: Some(rows), known })
+            }
+            Only::Named(column, is_wanted) => self.named(column, is_wanted).map(Chosen::rows),
+        }
+    }
+
+    /// The rows in which a column has a text that `is_wanted`.
     fn named(&self, column: &str, is_wanted: fn(&str) -> bool) -> Option<Vec<u32>> {
         let mut rows = self.present(column)?;
         let field = arrow_schema::fields(self.table.column(column)?).into_iter().next()?;
@@ -350,15 +379,18 @@ impl<'a> CodedGroup<'a> {
         Some(rows)
     }
 
-    /// Whether a column is certainly NULL in none of the rows `wanted`; `None`: all rows.
-    fn is_filled(&self, column: &str, wanted: Option<&[u32]>) -> bool {
+    /// Whether a column is certainly NULL in none of the chosen rows.
+    fn is_filled(&self, column: &'static str, chosen: &mut Chosen) -> bool {
         if self.null_count(column) == Some(0) {
             return true;
         }
         let fields = self.table.column(column).map(arrow_schema::fields).unwrap_or_default();
         let is_all_null = self.null_count(column) == Some(self.rows() as u64);
-        let codes = fields.first().filter(|_| !is_all_null).and_then(|field| self.read(field, wanted));
-        codes.is_some_and(|codes| !codes.has_nulls)
+        let read = |field: &Field| self.read(field, chosen.rows.as_deref());
+        let Some(codes) = fields.first().filter(|_| !is_all_null).and_then(read) else { return false };
+        let is_filled = !codes.has_nulls;
+        chosen.known.push((column, codes));
+        is_filled
     }
 }
 
@@ -434,7 +466,7 @@ impl RowGroupReader {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn new(trace: usize, part: &OpenPart, row_group: usize, columns: &[&str]) -> Result<RowGroupReader, Error> {
-        RowGroupReader::of_rows(trace, part, row_group, columns, None)
+        RowGroupReader::of_rows(trace, part, row_group, columns, Chosen::default())
     }
 
     /// [`RowGroupReader::new`] of some rows, which rise.
@@ -443,7 +475,7 @@ impl RowGroupReader {
         part: &OpenPart,
         row_group: usize,
         columns: &[&str],
-        rows: Option<Vec<u32>>,
+        mut chosen: Chosen,
     ) -> Result<RowGroupReader, Error> {
         let file = part.part.path.display().to_string();
         let input = part::open_file(&part.part)?;
@@ -454,9 +486,13 @@ impl RowGroupReader {
         let mut codes = Vec::with_capacity(fields.len());
         let (mut others, mut loaded) = (Vec::new(), Vec::new());
         for field in &fields {
+            if let Some(of_column) = chosen.take(field.name()) {
+                codes.push(Some(of_column));
+                continue;
+            }
             // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
             let is_filled = StatisticsOf(group).null_count(field.name()) != Some(rows_of_group as u64);
-            let chunk = if is_filled { read_chunk(&input, group, field, rows.as_deref()) } else { None };
+            let chunk = if is_filled { read_chunk(&input, group, field, chosen.rows.as_deref()) } else { None };
             match chunk.transpose().map_err(|what| undecodable(&file, &what))? {
                 Some(Chunk::Codes(of_column)) => codes.push(Some(of_column)),
                 Some(Chunk::Other(start, bytes)) => {
@@ -484,14 +520,14 @@ impl RowGroupReader {
                 .with_row_groups(vec![row_group])
                 .with_projection(mask)
                 .with_batch_size(batch_rows);
-            match &rows {
+            match &chosen.rows {
                 Some(rows) => builder.with_row_selection(row_selection(rows, rows_of_group)).build(),
                 None => builder.build(),
             }
         };
         let reader = if others.is_empty() { None } else { Some(part::guard(read_others)) };
         let reader = reader.transpose().map_err(|what| undecodable(&file, &what))?;
-        let (nulls, rows_left) = (vec![None; fields.len()], rows.as_ref().map_or(rows_of_group, Vec::len));
+        let (nulls, rows_left) = (vec![None; fields.len()], chosen.rows.as_ref().map_or(rows_of_group, Vec::len));
         let is_session = part.part.table.name == tables::SESSION.name;
         let text_bytes_max = if is_session { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX };
         Ok(RowGroupReader { trace, file, fields, codes, reader, nulls, rows_done: 0, rows_left, text_bytes_max })

@@ -254,11 +254,11 @@ class Bench:
                     raise SystemExit(f"{question.title}: {peer} ({form}) has {row}, the analyzer {found}")
         return len(ours)
 
-    def measure(self, number, question, with_polars=True, cold=True):
+    def measure(self, number, question, cold=True):
         """The rows of the page for one question."""
         form = self.fastest_form(number, question)
-        peers = [("duckdb", form)] + ([("polars", "")] if with_polars else [])
-        groups = self.compare(number, question, peers)
+        peers = [("duckdb", form), ("polars", "")]
+        groups = in_child(lambda: self.compare(number, question, peers))
         text = ""
         for is_cold in [False, True] if cold else [False]:
             ours, theirs = [], {peer: [] for peer, _ in peers}
@@ -275,6 +275,27 @@ class Bench:
                 label = f"DuckDB, {form}" if peer == "duckdb" else "Polars, streaming"
                 text += line("", state, label, theirs[peer], ours, question.target)
         return text
+
+
+def in_child(compute):
+    """A number from a child process: what a process takes at most counts for the programs that it starts later, too."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.write(writer, str(compute()).encode())
+            status = 0
+        except SystemExit as error:
+            print(error, file=sys.stderr)
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    if os.waitpid(child, 0)[1] != 0:
+        raise SystemExit("the answers could not be compared")
+    return int(text)
 
 
 def same(question, ours, theirs):
@@ -325,10 +346,51 @@ HEAD = (
 )
 
 
+# Every command, for the memory that it takes; `diff` compares with the smaller trace.
+COMMANDS = [
+    *("summary", "latency", "latency --by object", "latency --by object,pid", "failures", "contention", "deadlocks"),
+    *("queues", "leaks", "races", "signals", "objects", "diff", "show", "verify"),
+]
+
+
+def memory(analyzer, trace, other):
+    """The peak of each command; `show` is asked for few rows, as it has no end otherwise."""
+    text = "| command | wall s | CPU s | peak MiB |\n|---|--:|--:|--:|\n"
+    for words in COMMANDS:
+        name, *options = words.split()
+        traces = [other, trace] if name == "diff" else [trace]
+        options += ["--limit", "1000"] if name == "show" else []
+        run = Run([analyzer, name, *traces, *options, "--format", "json"], subprocess.DEVNULL)
+        row = f"| {words} | {run.seconds:.2f} | {run.cpu:.2f} | {run.bytes >> 20} |\n"
+        print(row, end="", file=sys.stderr)
+        text += row
+    return text
+
+
+def growth(analyzer, small, large, rounds):
+    """Wall times of both sizes; the file of the larger must be in the page cache as that of the smaller is."""
+    text = f"| question | {rows_of(small):,} calls, s | {rows_of(large):,} calls, s | ratio |\n|---|--:|--:|--:|\n"
+    for question in QUESTIONS:
+        times = []
+        for trace in [small, large]:
+            bench = Bench(analyzer, trace, rounds)
+            bench.ask_analyzer(question)
+            times.append(statistics.median(bench.ask_analyzer(question).seconds for _ in range(rounds)))
+        row = f"| {question.title} | {times[0]:.2f} | {times[1]:.2f} | {times[1] / times[0]:.1f} |\n"
+        print(row, end="", file=sys.stderr)
+        text += row
+    return text
+
+
+def rows_of(trace):
+    with open(os.path.join(trace, "trace.json")) as file:
+        parts = json.load(file)["parts"]
+    return sum(part["rows"] for part in parts if part["table"] == "calls")
+
+
 def page(arguments):
     # Nothing large is imported here: what a child takes at most counts from before its program starts.
     duckdb, polars = (importlib.metadata.version(name) for name in ["duckdb", "polars"])
-    commands = subprocess.run([arguments.analyzer, "--help"], capture_output=True, text=True, check=True).stdout
     print(
         f"{arguments.rounds} rounds. *Process* is a whole process from its start to its end, *query* the query inside a "
         f"peer's process that has loaded its library; ratios are to the analyzer's whole process of the same round: median "
@@ -336,28 +398,29 @@ def page(arguments):
         f"streaming, {THREADS} threads each. Before anything is timed, every group of every answer is compared: counts, sums "
         f"and maxima equal, percentiles within {TOLERANCE:.2%}.\n"
     )
-    for name, trace, questions, cold in [
-        (arguments.title, arguments.trace, list(enumerate(QUESTIONS)), True),
-        (arguments.groups_title, arguments.groups, [(len(QUESTIONS), MANY_GROUPS)], False),
-    ]:
+    every = list(enumerate(QUESTIONS))
+    sections = [("calls", arguments.trace, every, True), ("calls", arguments.large, every, True)]
+    sections.append(("calls in a million groups", arguments.groups, [(len(QUESTIONS), MANY_GROUPS)], False))
+    for noun, trace, questions, cold in sections:
         if trace is None:
             continue
-        print(f"\n## {name}\n\n{HEAD}", end="", flush=True)
+        print(f"\n## {rows_of(trace):,} {noun}\n\n{HEAD}", end="", flush=True)
         bench = Bench(arguments.analyzer, trace, arguments.rounds)
         for number, question in questions:
-            if f"  {question.arguments[0]} " in commands:
-                print(bench.measure(number, question, arguments.polars, cold), end="", flush=True)
+            print(bench.measure(number, question, cold), end="", flush=True)
+    if arguments.large:
+        print("\n## Time and rows\n\n" + growth(arguments.analyzer, arguments.trace, arguments.large, arguments.rounds))
+        print(f"## Memory, {rows_of(arguments.large):,} calls\n")
+        print(memory(arguments.analyzer, arguments.large, arguments.trace), end="")
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--analyzer")
     parser.add_argument("--trace", required=True)
-    parser.add_argument("--title", default="")
+    parser.add_argument("--large")
     parser.add_argument("--groups")
-    parser.add_argument("--groups-title", default="")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-polars", dest="polars", action="store_false")
     parser.add_argument("--child")
     parser.add_argument("--question", type=int, default=0)
     parser.add_argument("--form", default="")

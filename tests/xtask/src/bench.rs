@@ -6,6 +6,7 @@
 //!
 //! `IPC_BIN_DIR` names a folder with programs that are built already; without it a release is built.
 
+mod analyzer;
 mod load;
 mod page;
 mod peers;
@@ -137,6 +138,9 @@ const PLAN: &[(Load, &[Watch])] = &[
 
 /// The command.
 pub fn run(options: &[String]) -> Result {
+    if options.iter().any(|option| option == "analyzer") {
+        return analyzer::run(options);
+    }
     let needs: &[Need] = if built().is_some() { &[Need::Bench] } else { &[Need::Build, Need::Bench] };
     setup::ensure(needs, Consent::from_options(options)?)?;
     if !rustix::process::geteuid().is_root() {

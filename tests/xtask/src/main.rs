@@ -54,8 +54,8 @@ const TASKS: &[Task] = &[
     Task { name: "soak", options: "[--yes]", doc: "the live tests at full counts; hours", run: soak::run },
     Task {
         name: "bench",
-        options: "[--yes] [--quick]",
-        doc: "what recording costs, beside its peers; writes docs/performance.md",
+        options: "[analyzer] [--yes] [--quick]",
+        doc: "what recording costs, or answers, beside their peers; writes docs/performance*.md",
         run: bench::run,
     },
     Task { name: "dist", options: "[--yes]", doc: "static binaries with checksums in target/dist", run: dist::run },
