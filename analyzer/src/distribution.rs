@@ -6,11 +6,14 @@
 //! exist only where something fell.
 
 use crate::groups::Durations;
+use std::mem;
 
 /// Up to so many values are kept as they are.
 pub const EXACT_MAX: usize = 1024;
 /// Up to so many values the bucket of each is kept: beyond it, counts take less.
-const LISTED_MAX: usize = 32_768;
+const LISTED_MAX: usize = 16_384;
+/// So many values are counted at a time.
+const PENDING_MAX: usize = 4_096;
 const SUB_BITS: u32 = 10;
 const SUB: u64 = 1 << SUB_BITS;
 const PAGE_BITS: u32 = 5;
@@ -182,11 +185,16 @@ impl Distribution {
             }
             Values::Listed(buckets) => runs_of(buckets, visit),
             Values::Counted(buckets) => {
+                let mut counts = Vec::new();
+                buckets.settle(&mut 0);
+                buckets.for_each(|bucket, count| counts.push((bucket, count)));
+                // In order but for the carries: a sort that finds it so.
+                counts.sort();
                 let mut runs = Runs::default();
-                buckets.for_each(|bucket, count| {
+                for (bucket, count) in counts {
                     visit(bucket, count);
                     runs.push(bucket, count);
-                });
+                }
                 runs.0
             }
         };
@@ -220,7 +228,10 @@ impl Distribution {
         match &self.values {
             Values::Exact(values) => values.capacity() * size_of::<i64>(),
             Values::Listed(buckets) => buckets.capacity() * size_of::<u16>(),
-            Values::Counted(buckets) => size_of::<Buckets>() + buckets.pages.capacity() * size_of::<[u64; PAGE]>(),
+            Values::Counted(buckets) => {
+                let pending = buckets.pending.capacity() * size_of::<u16>();
+                size_of::<Buckets>() + buckets.pages.capacity() * size_of::<[u32; PAGE]>() + pending
+            }
         }
     }
 
@@ -247,7 +258,7 @@ impl Values {
                 *grown_bytes += grow_by(buckets, codes.len(), LISTED_MAX);
                 buckets.extend(codes.iter().map(bucket));
             }
-            Values::Counted(buckets) => codes.iter().for_each(|code| buckets.add(bucket(code), 1, grown_bytes)),
+            Values::Counted(buckets) => buckets.add_later(codes.iter().map(bucket), grown_bytes),
             _ => codes.iter().for_each(|code| self.push(of.values[*code as usize], bucket(code), 1, grown_bytes)),
         }
     }
@@ -303,7 +314,12 @@ impl Values {
     fn count(&mut self, grown_bytes: &mut isize) -> &mut Buckets {
         self.list(grown_bytes);
         if let Values::Listed(listed) = self {
-            let mut buckets = Box::new(Buckets { directory: [0; PAGES], pages: Vec::new() });
+            let mut buckets = Box::new(Buckets {
+                directory: [0; PAGES],
+                pages: Vec::new(),
+                carries: Vec::new(),
+                pending: Vec::new(),
+            });
             *grown_bytes += size_of::<Buckets>() as isize;
             listed.iter().for_each(|bucket| buckets.add(*bucket, 1, grown_bytes));
             *grown_bytes -= (listed.capacity() * size_of::<u16>()) as isize;
@@ -319,7 +335,7 @@ impl Values {
         let grown_bytes = &mut 0;
         // Into the coarser one, or the longer.
         if self.weight() < from.weight() {
-            std::mem::swap(self, &mut from);
+            mem::swap(self, &mut from);
         }
         if let (Values::Exact(into), Values::Exact(from)) = (&mut *self, &from)
             && into.len() + from.len() <= EXACT_MAX
@@ -411,7 +427,11 @@ fn grow<T>(values: &mut Vec<T>, most: usize) -> isize {
 struct Buckets {
     /// Per page its index in `pages` + 1; 0: not there.
     directory: [u16; PAGES],
-    pages: Vec<[u64; PAGE]>,
+    pages: Vec<[u32; PAGE]>,
+    /// A bucket for each 2^32 values in it that its page has no room for: there are none but in the largest traces.
+    carries: Vec<u16>,
+    /// Values that are not counted yet.
+    pending: Vec<u16>,
 }
 
 impl Buckets {
@@ -421,18 +441,45 @@ impl Buckets {
         if *slot == 0 {
             self.pages.push([0; PAGE]);
             *slot = self.pages.len() as u16;
-            *grown_bytes += size_of::<[u64; PAGE]>() as isize;
+            *grown_bytes += size_of::<[u32; PAGE]>() as isize;
         }
-        self.pages[usize::from(*slot - 1)][usize::from(bucket) % PAGE] += count;
+        let place = &mut self.pages[usize::from(*slot - 1)][usize::from(bucket) % PAGE];
+        let sum = u64::from(*place) + count;
+        *place = sum as u32;
+        self.carries.extend((0..sum >> 32).map(|_| bucket));
     }
 
+    /// Adds values that are counted when there are many: their counts are far apart, and by then out of the cache.
+    fn add_later(&mut self, buckets: impl Iterator<Item = u16>, grown_bytes: &mut isize) {
+        if self.pending.capacity() == 0 {
+            self.pending.reserve_exact(PENDING_MAX);
+            *grown_bytes += (self.pending.capacity() * size_of::<u16>()) as isize;
+        }
+        for bucket in buckets {
+            if self.pending.len() == PENDING_MAX {
+                self.settle(grown_bytes);
+            }
+            self.pending.push(bucket);
+        }
+    }
+
+    /// Counts what is pending.
+    fn settle(&mut self, grown_bytes: &mut isize) {
+        let mut pending = mem::take(&mut self.pending);
+        pending.drain(..).for_each(|bucket| self.add(bucket, 1, grown_bytes));
+        self.pending = pending;
+    }
+
+    /// Each bucket with its count, in no order: one may come more than once.
     fn for_each(&self, mut visit: impl FnMut(u16, u64)) {
         for (number, slot) in self.directory.iter().enumerate().filter(|(_, slot)| **slot != 0) {
             let page = &self.pages[usize::from(*slot - 1)];
             for (place, count) in page.iter().enumerate().filter(|(_, count)| **count != 0) {
-                visit((number * PAGE + place) as u16, *count);
+                visit((number * PAGE + place) as u16, u64::from(*count));
             }
         }
+        self.carries.iter().for_each(|bucket| visit(*bucket, 1 << 32));
+        self.pending.iter().for_each(|bucket| visit(*bucket, 1));
     }
 }
 
@@ -487,5 +534,25 @@ mod tests {
             }
         }
         assert_eq!(Distribution::default().percentiles(FRACTIONS), None);
+    }
+
+    #[test]
+    fn more_values_than_32_bits_hold_are_counted() {
+        let mut all = Distribution::default();
+        let mut counts = vec![0; 1 << 16];
+        counts[100] = 1;
+        counts[700] = u32::MAX;
+        for _ in 0..3 {
+            all.add_tally(&counts, (0, 100, 900), &mut 0);
+            all.add(900, &mut 0);
+        }
+        let values = u64::from(u32::MAX) * 3;
+        assert_eq!(all.count, values + 6);
+        let mut found = 0;
+        assert_eq!(
+            all.measure([0.0, 0.001, 0.999, 1.0], |bucket, count| found += u64::from(bucket == 700) * count),
+            Some([100, 700, 700, 900])
+        );
+        assert_eq!(found, values);
     }
 }

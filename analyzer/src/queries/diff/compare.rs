@@ -153,11 +153,11 @@ impl Failing {
 }
 
 /// All groups, the largest change first.
-pub(super) fn timings(measures: &Measures) -> Vec<Timing> {
+pub(super) fn timings(mut measures: Measures) -> Vec<Timing> {
     let groups = [By::Syscall, By::Comm, By::Object];
     let mut timings: Vec<Timing> = groups
         .into_iter()
-        .flat_map(|by| measures.groups(by).into_iter().map(move |(name, sides)| timing(by, name, sides)))
+        .flat_map(|by| measures.take_groups(by).into_iter().map(move |(name, sides)| timing(by, name, sides)))
         .collect();
     timings.sort_by_key(|t| (Reverse(t.size), t.by, Reverse(t.sides[0].count + t.sides[1].count), t.name.clone()));
     timings
@@ -229,13 +229,9 @@ fn cliffs_delta(before: &Distribution, after: &Distribution) -> Option<f64> {
 
 /// All failures, the largest change first.
 pub(super) fn failings(measures: &Measures) -> Vec<Failing> {
-    let operations = measures.groups(By::Syscall);
-    let calls = |syscall: &str| {
-        let of = operations.iter().find(|(name, _)| name == syscall);
-        of.map_or([0, 0], |(_, sides)| [sides[0].calls, sides[1].calls])
-    };
+    let calls = measures.calls();
     let failing = |(syscall, error, counts): (String, String, [u64; 2])| {
-        let calls = calls(&syscall);
+        let calls = calls.get(syscall.as_str()).copied().unwrap_or_default();
         let (change, size) = share_change(counts, calls);
         Failing { syscall, error, counts, calls, change, size }
     };

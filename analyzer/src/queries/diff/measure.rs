@@ -76,22 +76,33 @@ impl Measures {
         scan::fold(&opened.traces, &opened.selection, &query)
     }
 
-    /// The groups of a kind: name, before, after.
-    pub(super) fn groups(&self, by: By) -> Vec<(String, [Measure; 2])> {
+    /// Takes the groups of a kind: name, before, after.
+    pub(super) fn take_groups(&mut self, by: By) -> Vec<(String, [Measure; 2])> {
         let mut found: HashMap<String, [Measure; 2]> = HashMap::new();
-        for ((trace, _, operation, comm), measure) in self.groups.iter().filter(|((_, of, ..), _)| *of == by) {
-            let operation = self.texts.get(*operation).unwrap_or("?");
-            let name = match self.texts.get(*comm) {
+        for ((trace, _, operation, comm), measure) in self.groups.extract_if(|(_, of, ..), _| *of == by) {
+            let operation = self.texts.get(operation).unwrap_or("?");
+            let name = match self.texts.get(comm) {
                 Some(comm) => format!("{comm} {operation}"),
                 None => operation.to_owned(),
             };
-            if let Some(side) = found.entry(name).or_default().get_mut(*trace) {
-                *side = measure.clone();
+            if let Some(side) = found.entry(name).or_default().get_mut(trace) {
+                *side = measure;
             }
         }
         let mut groups: Vec<_> = found.into_iter().collect();
         groups.sort_by(|a, b| a.0.cmp(&b.0));
         groups
+    }
+
+    /// How many calls of each operation, before and after.
+    pub(super) fn calls(&self) -> HashMap<&str, [u64; 2]> {
+        let mut calls: HashMap<&str, [u64; 2]> = HashMap::new();
+        for ((trace, _, operation, _), measure) in self.groups.iter().filter(|((_, by, ..), _)| *by == By::Syscall) {
+            if let Some(side) = calls.entry(self.texts.get(*operation).unwrap_or("?")).or_default().get_mut(*trace) {
+                *side = measure.calls;
+            }
+        }
+        calls
     }
 
     /// The failures: operation, errno, count before and after.

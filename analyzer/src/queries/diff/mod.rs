@@ -28,8 +28,8 @@ impl Ask for Diff {
             return Err(Error::Usage(format!("diff compares two traces, before and after; {given} given")));
         }
         let measures = Measures::read(opened)?;
-        let timings = compare::timings(&measures);
         let failings = compare::failings(&measures);
+        let timings = compare::timings(measures);
         let unlike = unlike(opened);
         let mut findings: Vec<Finding> =
             timings.iter().filter_map(slower).chain(failings.iter().filter_map(failing)).collect();
