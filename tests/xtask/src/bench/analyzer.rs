@@ -10,6 +10,7 @@ use crate::setup::{self, Consent, Need};
 use crate::{Result, place};
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 /// A generated trace: its folder, and what makes it.
 struct Trace {
@@ -37,6 +38,8 @@ pub fn run(options: &[String]) -> Result {
     if !is_quick {
         script.arg("--large").arg(LARGE.path()?).arg("--groups").arg(MANY_GROUPS.path()?);
     }
+    // What it compares and measures meanwhile.
+    script.stderr(Stdio::inherit());
     let tables = output(&mut script)?;
     let date = output(command("date").args(["--utc", "+%Y-%m-%d"]))?;
     let page = format!(
