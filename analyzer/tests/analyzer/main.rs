@@ -6,6 +6,7 @@ mod bad_input;
 mod contention;
 mod corpus;
 mod deadlocks;
+mod encodings;
 mod failures;
 mod fixture;
 mod leaks;
