@@ -184,8 +184,8 @@ pub fn write_lines(traces: &[Trace], selection: &Selection, lines: Lines) -> Res
         let end_ns = traces[cursor.batch.trace].manifest.session.end_ns;
         Call { batch: &cursor.batch, row: cursor.row, operations: &cursor.operations, end_ns, zone: lines.zone }
             .write_line(&mut line)?;
-        line.push('\n');
-        out.write_all(line.as_bytes())?;
+        // Whatever traced programs chose, a terminal shows it and does nothing else.
+        writeln!(out, "{}", human::escape(&line))?;
         left -= 1;
         Ok(left > 0)
     })?;
@@ -240,8 +240,8 @@ impl Call<'_> {
         let start_ns = self.int64("start_ns")?.unwrap_or(0);
         let bound = if self.text("began")? == Some("before_trace") { "≤" } else { "" };
         let (pid, tid) = (self.int32("pid")?.unwrap_or(0), self.int32("tid")?.unwrap_or(0));
-        let comm = human::escape(self.text("comm")?.unwrap_or("?"));
-        let syscall = human::escape(self.text("syscall")?.unwrap_or("?"));
+        let comm = self.text("comm")?.unwrap_or("?");
+        let syscall = self.text("syscall")?.unwrap_or("?");
         let time = human::time_of_day(start_ns, self.zone);
         // Writing to a String cannot fail.
         let _ = write!(line, "{bound}{time} [{pid}/{tid} {comm}] {syscall}({}) = ", self.arguments()?.join(", "));
@@ -253,9 +253,9 @@ impl Call<'_> {
         let duration = self.int64("duration_ns")?;
         match (outcome, self.int64("return_value")?, self.text("error")?) {
             ("killed", _, _) => line.push_str("? killed"),
-            (_, Some(value), Some(error)) => drop(write!(line, "{value} {}", human::escape(error))),
+            (_, Some(value), Some(error)) => drop(write!(line, "{value} {error}")),
             (_, Some(value), None) => drop(write!(line, "{value}")),
-            (_, None, Some(error)) => drop(write!(line, "-1 {}", human::escape(error))),
+            (_, None, Some(error)) => drop(write!(line, "-1 {error}")),
             (_, None, None) => line.push('?'),
         }
         let lasted = match duration {
@@ -292,11 +292,11 @@ impl Call<'_> {
         }
         for column in ["command", "sig_how", "sig_set_text", "disposition"] {
             if let Some(text) = self.text(column)? {
-                arguments.push(human::escape(text));
+                arguments.push(text.to_owned());
             }
         }
         match (self.text("flags_text")?, self.int32("flags")?) {
-            (Some(text), _) => arguments.push(human::escape(text)),
+            (Some(text), _) => arguments.push(text.to_owned()),
             (None, Some(flags)) => arguments.push(format!("flags={flags:#x}")),
             (None, None) => {}
         }
@@ -315,7 +315,7 @@ impl Call<'_> {
         let (id, key) = (self.int64("object_id")?, self.int32("key")?);
         let key = key.map(|key| if key == 0 { "IPC_PRIVATE".to_owned() } else { format!("key={key:#x}") });
         Ok(match (self.text("object_name")?, id, key) {
-            (Some(name), _, _) => Some(format!("{kind}:{}", human::escape(name))),
+            (Some(name), _, _) => Some(format!("{kind}:{name}")),
             // A get call has a key, and an id only by its result.
             (None, _, Some(key)) if self.text("syscall")?.is_some_and(|name| name.ends_with("get")) => Some(key),
             (None, Some(id), _) => Some(format!("{kind}:{id}")),

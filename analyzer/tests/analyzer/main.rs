@@ -15,6 +15,7 @@ mod mutations;
 mod objects;
 mod queues;
 mod races;
+mod rewritten;
 mod rows;
 mod signals;
 mod text;

@@ -2,9 +2,13 @@
 //! through to it.
 
 use crate::fixture::{self, Parameters};
-use crate::{stderr, stdout};
+use crate::rewritten::rewrite;
+use crate::{on, stderr, stdout};
+use arrow::array::{AsArray, RecordBatch, StringArray};
+use ipc_schema::tables::{self, Kind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use tempfile::TempDir;
 use unicode_width::UnicodeWidthStr;
 
@@ -176,4 +180,36 @@ fn colours_are_for_terminals() {
         assert!(!escapes(&shown) && shown.contains("syscall"), "{name}: {shown:?}");
     }
     assert!(!escapes(&on_a_terminal(&json, &[]).unwrap()));
+}
+
+/// One text column at a time, so that all else leads to where it is printed.
+#[test]
+fn no_text_of_any_column_reaches_a_terminal_as_it_is() {
+    const HOSTILE: &str = "\u{1b}]0;owned\u{7}\u{202e}";
+    let sample = samples().into_iter().find(|sample| sample.ends_with("battery")).unwrap();
+    let mut changed = 0;
+    for table in tables::TABLES {
+        for column in table.columns.iter().filter(|column| column.kind == Kind::Text && column.name != "trace_id") {
+            let directory = TempDir::new().unwrap();
+            let trace = directory.path().join("t");
+            rewrite(&sample, &trace, table, true, |batch| {
+                let place = batch.schema().index_of(column.name).unwrap();
+                let texts = batch.column(place).as_string::<i32>();
+                let hostile: StringArray = texts.iter().map(|text| text.map(|_| HOSTILE)).collect();
+                let mut columns = batch.columns().to_vec();
+                columns[place] = Arc::new(hostile);
+                RecordBatch::try_new(batch.schema(), columns).unwrap()
+            });
+            changed += 1;
+            for command in commands().into_iter().filter(|command| command != "diff") {
+                let output = on(&command, &trace, &[]);
+                for text in [stdout(&output), stderr(&output)] {
+                    let is_safe = |c: char| c == '\n' || (!c.is_control() && c != '\u{202e}');
+                    assert!(text.chars().all(is_safe), "{command} {}.{}: {text:?}", table.name, column.name);
+                }
+            }
+        }
+    }
+    println!("{changed} columns");
+    assert!(changed > 30, "{changed}");
 }
