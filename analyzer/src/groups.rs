@@ -17,6 +17,7 @@ use crate::distribution::Distribution;
 use crate::error::Error;
 use crate::filter::Selection;
 use crate::intern::{DictionaryCache, NULL, Texts};
+use crate::passes::{Pass, Passes, stable_hash};
 use crate::query::{GroupStatistics, Query};
 use crate::report::Value;
 use crate::scan::{self, CodedGroup};
@@ -27,7 +28,6 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use ipc_schema::tables::{self, Table};
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU32, Ordering as Atomic};
 
 /// What the groups of all threads may take together, bytes.
 const BUDGET_BYTES: usize = 192 << 20;
@@ -147,15 +147,11 @@ impl Key {
 
     /// A hash of what the key stands for: the same in every thread and pass.
     fn stable_hash(&self, texts: &Texts) -> u64 {
-        // Odd, and otherwise of no meaning (2^64 divided by the golden ratio).
-        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let names =
+        let [syscall, comm, error, kind, name] =
             [self.syscall, self.comm, self.error, self.object.kind, self.object.name].map(|n| texts.stable_hash(n));
-        let object = [self.object.object_ref, self.object.id, self.object.ipc_ns].map(|n| n as u64);
-        let rest = [self.trace, self.pid, self.object.present].map(u64::from);
-        let mix = |hash: u64, value: &u64| (hash ^ value).wrapping_mul(SPREAD).rotate_left(29);
-        let hash = names.iter().chain(&object).chain(&rest).fold(SPREAD, mix);
-        hash ^ (hash >> 32)
+        let [object_ref, id, ipc_ns] = [self.object.object_ref, self.object.id, self.object.ipc_ns].map(|n| n as u64);
+        let [trace, pid, present] = [self.trace, self.pid, self.object.present].map(u64::from);
+        stable_hash(&[syscall, comm, error, kind, name, object_ref, id, ipc_ns, trace, pid, present])
     }
 
     /// The values of a dimension's columns.
@@ -228,42 +224,25 @@ pub fn for_each_within(
 ) -> Result<u64, Error> {
     let ends_ns: Vec<i64> = traces.iter().map(|t| t.manifest.session.end_ns).collect();
     let lifetimes = Lifetimes::read(traces, by)?;
-    let mut passes = vec![(0, 0)];
+    let mut passes = Passes::new();
     let mut before_trace = 0;
-    while let Some((pattern, bits)) = passes.pop() {
+    while let Some(pass) = passes.begin() {
         let query = GroupQuery {
             by,
             separate_traces: separates_traces(by),
             ends_ns: &ends_ns,
             lifetimes: &lifetimes,
-            pass: Pass { pattern, bits: AtomicU32::new(bits) },
+            pass,
             budget_bytes: budget_bytes / rayon::current_num_threads(),
         };
         let mut partial = scan::fold(traces, selection, &query)?;
         partial.settle();
         query.put_off(&mut partial);
-        passes.extend((bits..partial.bits).map(|bit| (pattern | 1 << bit, bit + 1)));
+        passes.end(&query.pass);
         before_trace = partial.before_trace;
         visit(&partial.texts, partial.groups);
     }
     Ok(before_trace)
-}
-
-/// Which groups a pass answers: those whose hash ends in `pattern`.
-#[derive(Debug)]
-struct Pass {
-    pattern: u64,
-    /// How many bits of the pattern count; grows when memory runs short.
-    bits: AtomicU32,
-}
-
-/// Enough to put off all but one group.
-const BITS_MAX: u32 = 40;
-
-impl Pass {
-    fn holds(&self, hash: u64, bits: u32) -> bool {
-        hash & ((1 << bits) - 1) == self.pattern
-    }
 }
 
 struct GroupQuery<'a> {
@@ -315,7 +294,7 @@ impl Query for GroupQuery<'_> {
 
     fn empty(&self) -> Partial {
         let texts = self.lifetimes.texts.clone();
-        Partial { bits: self.pass.bits.load(Atomic::Relaxed), texts, ..Partial::default() }
+        Partial { bits: self.pass.bits(), texts, ..Partial::default() }
     }
 
     fn fold(&self, partial: &mut Partial, batch: &Batch) -> Result<(), Error> {
@@ -407,14 +386,14 @@ impl GroupQuery<'_> {
 
     /// Puts groups off if those of this thread take too much.
     fn check_memory(&self, partial: &Partial) {
-        if partial.bytes > self.budget_bytes && partial.bits < BITS_MAX && partial.groups.len() > 1 {
-            self.pass.bits.fetch_max(partial.bits + 1, Atomic::Relaxed);
+        if partial.bytes > self.budget_bytes && partial.groups.len() > 1 {
+            self.pass.put_off_half(partial.bits);
         }
     }
 
     /// Drops the groups of later passes if memory ran short in any thread.
     fn put_off(&self, partial: &mut Partial) {
-        let bits = self.pass.bits.load(Atomic::Relaxed);
+        let bits = self.pass.bits();
         if bits == partial.bits {
             return;
         }
