@@ -73,12 +73,6 @@ impl DictionaryCache {
         (0..text.keys.len()).map(|row| self.number(text, row, texts)).collect()
     }
 
-    /// As [`DictionaryCache::numbers`], of some rows.
-    pub fn numbers_at(&mut self, rows: &[u32], text: &Text<'_>, texts: &mut Texts) -> Vec<u32> {
-        self.adopt(text);
-        rows.iter().map(|row| self.number(text, *row as usize, texts)).collect()
-    }
-
     #[inline]
     fn number(&mut self, text: &Text<'_>, row: usize, texts: &mut Texts) -> u32 {
         let Some(index) = text.index(row) else { return NULL };

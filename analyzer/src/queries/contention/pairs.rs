@@ -119,8 +119,6 @@ pub struct Pairs {
     names: Texts,
     pairs: HashMap<Key, Waits>,
     caches: [DictionaryCache; 5],
-    /// The rows of a batch that waited.
-    rows: Vec<u32>,
     bits: u32,
     /// Calls that began before the trace.
     pub before_trace: u64,
@@ -155,10 +153,7 @@ impl Query for PairsQuery<'_> {
 
     fn fold(&self, pairs: &mut Pairs, batch: &Batch) -> Result<(), Error> {
         self.put_off(pairs);
-        pairs.find_waits(batch)?;
-        if !pairs.rows.is_empty() {
-            pairs.add(self.by, batch, self.pass)?;
-        }
+        pairs.add(self.by, batch, self.pass)?;
         if pairs.pairs.capacity() * PAIR_BYTES > self.budget_bytes && pairs.pairs.len() > 1 {
             self.pass.put_off_half(pairs.bits);
         }
@@ -219,33 +214,15 @@ impl Key {
 }
 
 impl Pairs {
-    fn find_waits(&mut self, batch: &Batch) -> Result<(), Error> {
-        let waits = batch.int64("wait_ns")?;
-        self.rows.clear();
-        self.rows.resize(waits.len(), 0);
-        let mut count = 0;
-        // Without a branch: which rows waited is hard to foresee.
-        for (row, wait_ns) in waits.values().iter().enumerate() {
-            self.rows[count] = row as u32;
-            count += usize::from(*wait_ns > 0);
-        }
-        self.rows.truncate(count);
-        if waits.null_count() > 0 {
-            self.rows.retain(|row| waits.is_valid(*row as usize));
-        }
+    /// Adds calls, all of which waited.
+    fn add(&mut self, by: By, batch: &Batch, pass: &Pass) -> Result<(), Error> {
         if batch.has("began") {
             let began = batch.text("began")?;
-            let is_before = |row: &&u32| began.get(**row as usize) == Some("before_trace");
-            self.before_trace += self.rows.iter().filter(is_before).count() as u64;
+            let is_before = |row: &usize| began.get(*row) == Some("before_trace");
+            self.before_trace += (0..batch.rows()).filter(is_before).count() as u64;
         }
-        Ok(())
-    }
-
-    fn add(&mut self, by: By, batch: &Batch, pass: &Pass) -> Result<(), Error> {
-        let [syscalls, wakers, reasons] =
-            [(0, "syscall"), (1, "waker_syscall"), (2, "wake_reason")].map(|(cache, column)| {
-                Ok::<_, Error>(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.words))
-            });
+        let [syscalls, wakers, reasons] = [(0, "syscall"), (1, "waker_syscall"), (2, "wake_reason")]
+            .map(|(cache, column)| Ok::<_, Error>(self.caches[cache].numbers(&batch.text(column)?, &mut self.words)));
         let (syscalls, wakers, reasons) = (syscalls?, wakers?, reasons?);
         let trace = u16::try_from(batch.trace).map_err(|_| Error::Usage("too many traces at once".to_owned()))?;
         if self.words_are_too_many() {
@@ -258,13 +235,12 @@ impl Pairs {
         let word = |number: u32| u64::from(number.wrapping_add(1));
         let trace = u64::from(trace) << 48;
         let words = syscalls.iter().zip(&wakers).zip(&reasons);
-        for ((place, row), ((syscall, waker_syscall), reason)) in self.rows.iter().enumerate().zip(words) {
-            let row = *row as usize;
-            let waker = wakers_of.get(place, row);
+        for (row, ((syscall, waker_syscall), reason)) in words.enumerate() {
+            let waker = wakers_of.get(row);
             let manner = trace | word(*syscall) | word(*waker_syscall) << 16 | word(*reason) << 32;
             let key = Key {
                 manner: manner | if waker.is_some() { HAS_WAKER } else { 0 },
-                waiter: waiters.get(place, row).unwrap_or(0),
+                waiter: waiters.get(row).unwrap_or(0),
                 waker: waker.unwrap_or(0),
             };
             if self.bits > 0 && !pass.holds(key.stable_hash(by, &self.names), self.bits) {
@@ -282,9 +258,7 @@ impl Pairs {
 
     fn parties<'a>(&mut self, cache: usize, by: By, batch: &'a Batch, column: &str) -> Result<Parties<'a>, Error> {
         Ok(match by {
-            By::Comm => {
-                Parties::Names(self.caches[cache].numbers_at(&self.rows, &batch.text(column)?, &mut self.names))
-            }
+            By::Comm => Parties::Names(self.caches[cache].numbers(&batch.text(column)?, &mut self.names)),
             By::Process | By::Thread => Parties::Ids(batch.int64(column)?),
         })
     }
@@ -313,19 +287,19 @@ impl Pairs {
     }
 }
 
-/// Waiters or wakers of a batch: ids of all rows, or the numbers of the names of those that waited.
+/// Waiters or wakers of a batch.
 enum Parties<'a> {
     Ids(&'a Int64Array),
     Names(Vec<u32>),
 }
 
 impl Parties<'_> {
-    /// The id, or the number of the name + 1, of a row, which is at `place` among those that waited.
+    /// The id, or the number of the name + 1, of a row.
     #[inline]
-    fn get(&self, place: usize, row: usize) -> Option<i64> {
+    fn get(&self, row: usize) -> Option<i64> {
         match self {
             Parties::Ids(ids) => ids.is_valid(row).then(|| ids.value(row)),
-            Parties::Names(numbers) => numbers.get(place).filter(|n| **n != NULL).map(|n| i64::from(*n) + 1),
+            Parties::Names(numbers) => numbers.get(row).filter(|n| **n != NULL).map(|n| i64::from(*n) + 1),
         }
     }
 }
