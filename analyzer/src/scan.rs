@@ -202,29 +202,29 @@ fn fold_row_group<Q: Query>(
     query: &Q,
     partial: &mut Q::Partial,
 ) -> Result<(), Error> {
-    let group = task.part.metadata.metadata().row_group(task.row_group);
-    if selection.is_everything() && query.fold_codes(partial, &CodedGroup::new(task)?)? {
+    let group = CodedGroup::new(task)?;
+    if selection.is_everything() && query.fold_codes(partial, &group)? {
         return Ok(());
     }
-    let mut columns = query.columns(&StatisticsOf(group));
+    let mut columns = query.columns(&StatisticsOf(group.group));
     for column in selection.columns() {
         if !columns.contains(&column) {
             columns.push(column);
         }
     }
     let mut chosen = match query.only() {
-        Some(only) => choose(task, only)?,
+        Some(only) => choose(task, &group, only)?,
         None => Chosen::default(),
     };
     if chosen.rows.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
     if let Some((column, others)) = query.instead_of()
-        && CodedGroup::new(task)?.is_filled(column, &mut chosen)
+        && group.is_filled(column, &mut chosen)
     {
         columns.retain(|name| !others.contains(name) || selection.columns().contains(name));
     }
-    for batch in RowGroupReader::of_rows(task.trace, &task.part, task.row_group, &columns, chosen)? {
+    for batch in RowGroupReader::of_rows(task.trace, &task.part, group.input, task.row_group, &columns, chosen)? {
         let batch = select(batch?, selection)?;
         if batch.rows() > 0 {
             query.fold(partial, &batch)?;
@@ -255,17 +255,16 @@ impl Chosen {
 }
 
 /// The rows of a row group that matter, found by statistics or by reading one column.
-fn choose(task: &Task, only: Only) -> Result<Chosen, Error> {
-    let group = task.part.metadata.metadata().row_group(task.row_group);
-    let statistics = StatisticsOf(group);
+fn choose(task: &Task, group: &CodedGroup<'_>, only: Only) -> Result<Chosen, Error> {
+    let statistics = StatisticsOf(group.group);
     let (Only::Filled(column) | Only::Positive(column) | Only::Named(column, _)) = only;
-    match (statistics.null_count(column), only) {
-        (Some(0), Only::Filled(_)) => return Ok(Chosen::default()),
-        (Some(nulls), _) if i64::try_from(nulls) == Ok(group.num_rows()) => return Ok(Chosen::rows(Vec::new())),
-        (_, Only::Positive(_)) if statistics.is_at_most(column, 0) => return Ok(Chosen::rows(Vec::new())),
+    match only {
+        Only::Filled(_) if statistics.null_count(column) == Some(0) => return Ok(Chosen::default()),
+        _ if statistics.is_all_null(column) => return Ok(Chosen::rows(Vec::new())),
+        Only::Positive(_) if statistics.is_at_most(column, 0) => return Ok(Chosen::rows(Vec::new())),
         _ => {}
     }
-    if let Some(chosen) = CodedGroup::new(task)?.choose(only) {
+    if let Some(chosen) = group.choose(only) {
         return Ok(chosen);
     }
     let (mut rows, mut first) = (Vec::new(), 0);
@@ -327,14 +326,19 @@ impl<'a> CodedGroup<'a> {
 
     /// A column as codes. `None`: the file holds it in another way.
     pub fn codes(&self, column: &str) -> Option<Codes> {
-        let field = arrow_schema::fields(self.table.column(column)?).into_iter().next()?;
-        let codes = if StatisticsOf(self.group).null_count(column) == Some(self.rows() as u64) {
+        let field = self.field(column)?;
+        let codes = if StatisticsOf(self.group).is_all_null(column) {
             Codes::nulls(self.rows(), field.data_type())
         } else {
             self.read(&field, None)
         };
         // A damaged file may allow NULL where the table does not: the other way tells so.
         codes.filter(|codes| !codes.has_nulls || field.is_nullable()).filter(|codes| !has_long_texts(&codes.values))
+    }
+
+    /// A column as the table declares it.
+    fn field(&self, column: &str) -> Option<Field> {
+        arrow_schema::fields(self.table.column(column)?).into_iter().next()
     }
 
     fn read(&self, field: &Field, wanted: Option<&[u32]>) -> Option<Codes> {
@@ -369,8 +373,7 @@ impl<'a> CodedGroup<'a> {
     /// The rows in which a column has a text that `is_wanted`.
     fn named(&self, column: &str, is_wanted: fn(&str) -> bool) -> Option<Vec<u32>> {
         let mut rows = self.present(column)?;
-        let field = arrow_schema::fields(self.table.column(column)?).into_iter().next()?;
-        let codes = self.read(&field, Some(&rows))?;
+        let codes = self.read(&self.field(column)?, Some(&rows))?;
         let Values::Text(values) = &codes.values else { return None };
         let wanted: Vec<bool> = values.iter().map(|value| value.is_some_and(is_wanted)).collect();
         let mut of_rows = codes.rows.iter();
@@ -384,10 +387,11 @@ impl<'a> CodedGroup<'a> {
         if self.null_count(column) == Some(0) {
             return true;
         }
-        let fields = self.table.column(column).map(arrow_schema::fields).unwrap_or_default();
-        let is_all_null = self.null_count(column) == Some(self.rows() as u64);
-        let read = |field: &Field| self.read(field, chosen.rows.as_deref());
-        let Some(codes) = fields.first().filter(|_| !is_all_null).and_then(read) else { return false };
+        if StatisticsOf(self.group).is_all_null(column) {
+            return false;
+        }
+        let read = |field: Field| self.read(&field, chosen.rows.as_deref());
+        let Some(codes) = self.field(column).and_then(read) else { return false };
         let is_filled = !codes.has_nulls;
         chosen.known.push((column, codes));
         is_filled
@@ -401,6 +405,11 @@ pub struct StatisticsOf<'a>(pub &'a RowGroupMetaData);
 impl StatisticsOf<'_> {
     fn of(&self, column: &str) -> Option<&Statistics> {
         self.0.columns().iter().find(|c| c.column_path().string() == column)?.statistics()
+    }
+
+    /// Whether a column is certainly NULL in every row.
+    fn is_all_null(&self, column: &str) -> bool {
+        self.null_count(column).is_some_and(|nulls| i64::try_from(nulls) == Ok(self.0.num_rows()))
     }
 }
 
@@ -421,8 +430,8 @@ impl GroupStatistics for StatisticsOf<'_> {
     }
 
     fn is_false(&self, column: &str) -> bool {
-        let all_null = self.null_count(column) == u64::try_from(self.0.num_rows()).ok();
-        all_null || matches!(self.of(column), Some(Statistics::Boolean(bounds)) if bounds.max_opt() == Some(&false))
+        self.is_all_null(column)
+            || matches!(self.of(column), Some(Statistics::Boolean(bounds)) if bounds.max_opt() == Some(&false))
     }
 }
 
@@ -466,19 +475,19 @@ impl RowGroupReader {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn new(trace: usize, part: &OpenPart, row_group: usize, columns: &[&str]) -> Result<RowGroupReader, Error> {
-        RowGroupReader::of_rows(trace, part, row_group, columns, Chosen::default())
+        RowGroupReader::of_rows(trace, part, part::open_file(&part.part)?, row_group, columns, Chosen::default())
     }
 
     /// [`RowGroupReader::new`] of some rows, which rise.
     fn of_rows(
         trace: usize,
         part: &OpenPart,
+        input: PartFile,
         row_group: usize,
         columns: &[&str],
         mut chosen: Chosen,
     ) -> Result<RowGroupReader, Error> {
         let file = part.part.path.display().to_string();
-        let input = part::open_file(&part.part)?;
         let metadata = part.metadata.clone();
         let group = metadata.metadata().row_group(row_group);
         let rows_of_group = usize::try_from(group.num_rows()).unwrap_or(0);
@@ -491,7 +500,7 @@ impl RowGroupReader {
                 continue;
             }
             // Most columns concern other families of calls than most calls: what is all NULL is not decoded.
-            let is_filled = StatisticsOf(group).null_count(field.name()) != Some(rows_of_group as u64);
+            let is_filled = !StatisticsOf(group).is_all_null(field.name());
             let chunk = if is_filled { read_chunk(&input, group, field, chosen.rows.as_deref()) } else { None };
             match chunk.transpose().map_err(|what| undecodable(&file, &what))? {
                 Some(Chunk::Codes(of_column)) => codes.push(Some(of_column)),
@@ -504,7 +513,7 @@ impl RowGroupReader {
             }
         }
         if !part::can_be_loaded(group) {
-            let is_filled = |name: &&str| StatisticsOf(group).null_count(name) != Some(rows_of_group as u64);
+            let is_filled = |name: &&str| !StatisticsOf(group).is_all_null(name);
             others = fields.iter().map(|field| field.name().as_str()).filter(is_filled).collect();
         }
         let input = if part::can_be_loaded(group) { Input::Loaded(loaded) } else { Input::File(input) };
