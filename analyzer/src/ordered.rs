@@ -69,6 +69,12 @@ pub fn shard_of(object_ref: i64, shards: usize) -> usize {
     (spread as usize) % shards.max(1)
 }
 
+/// Adds each call to the piece of its shard, which `key` tells.
+pub fn deal<C>(calls: impl Iterator<Item = C>, key: impl Fn(&C) -> i64, pieces: &mut [Vec<C>]) {
+    let shards = pieces.len();
+    calls.for_each(|call| pieces[shard_of(key(&call), shards)].push(call));
+}
+
 /// Asks `query` of every call of one trace that `selection` keeps; the shards, each of which has seen other objects.
 ///
 /// # Errors

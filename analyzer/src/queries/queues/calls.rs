@@ -152,11 +152,7 @@ impl OrderedQuery for QueueCalls<'_> {
             return Ok(());
         }
         let columns = Columns::of(batch)?;
-        for row in 0..batch.rows() {
-            if let Some(call) = columns.call(row) {
-                pieces[ordered::shard_of(call.object_ref, pieces.len())].push(call);
-            }
-        }
+        ordered::deal((0..batch.rows()).filter_map(|row| columns.call(row)), |call| call.object_ref, pieces);
         Ok(())
     }
 

@@ -184,11 +184,7 @@ impl OrderedQuery for SignalCalls<'_> {
             return Ok(());
         }
         let columns = Columns::of(batch)?;
-        for row in 0..batch.rows() {
-            if let Some(call) = columns.call(row) {
-                pieces[ordered::shard_of(call.process_id, pieces.len())].push(call);
-            }
-        }
+        ordered::deal((0..batch.rows()).filter_map(|row| columns.call(row)), |call| call.process_id, pieces);
         Ok(())
     }
 
