@@ -9,7 +9,8 @@ FOLDER holds one file per command with blocks of SQL; the comments above each sa
     -- traces: contended deadlock        by the names of their folders; absent: all
 
 Every column of the SQL is compared with the row's field of that name, and there must be as many rows. In the SQL each
-table of the trace is a view of its name. Exits with 1 and a line per difference.
+table of the trace is a view of its name; what stands before the first block adds views that its blocks share. Exits with 1
+and a line per difference.
 """
 
 import json
@@ -26,14 +27,13 @@ SHOWN = 5
 
 
 def blocks(text):
-    """Each block as its header and its SQL."""
-    for block in re.split(r"(?m)^(?=-- command:)", text)[1:]:
-        header = dict(HEADER.findall(block))
-        yield header, HEADER.sub("", block).strip().rstrip(";")
+    """What the blocks share, and each block as its header and its SQL."""
+    shared, *found = re.split(r"(?m)^(?=-- command:)", text)
+    return shared, [(dict(HEADER.findall(block)), HEADER.sub("", block).strip().rstrip(";")) for block in found]
 
 
-def connect(trace):
-    """A database with a view per table; one that this trace lacks is borrowed, empty, from another."""
+def connect(trace, shared):
+    """A database with a view per table; one that this trace lacks is borrowed, empty, from another. `shared` adds to it."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     for other in TRACES:
@@ -46,6 +46,7 @@ def connect(trace):
             else:
                 continue
             connection.execute(f'CREATE VIEW IF NOT EXISTS "{folder.name}" AS SELECT * FROM {files}')
+    connection.execute(shared)
     return connection
 
 
@@ -98,12 +99,13 @@ def compare(trace, connection, header, sql):
 
 failed, compared = False, 0
 for file in sorted(FOLDER.glob("*.sql")):
-    for header, sql in blocks(file.read_text()):
+    shared, questions = blocks(file.read_text())
+    for header, sql in questions:
         names = header.get("traces", "*").split()
         chosen = [trace for trace in TRACES if names == ["*"] or trace.name in names]
         seen = 0
         for trace in chosen:
-            rows, cells, differences = compare(trace, connect(trace), header, sql)
+            rows, cells, differences = compare(trace, connect(trace, shared), header, sql)
             seen, compared = seen + rows, compared + cells
             for difference in differences[:SHOWN]:
                 print(f"{file.name}: {header['command']} {header.get('section', '')} of {trace.name}: {difference}")
