@@ -1,7 +1,7 @@
 //! What the answers say is what a plain loop over the same rows says.
 
 use crate::fixture::{self, Call, Parameters, START_NS};
-use crate::{on, rows, stderr, stdout};
+use crate::{is_harmless, on, rows, stderr, stdout};
 use ipc_analyzer::filter::Selection;
 use ipc_analyzer::groups::{self, Dimension, Group};
 use ipc_analyzer::intern::Texts;
@@ -122,8 +122,7 @@ fn text_of_traced_programs_is_harmless_on_a_terminal_and_in_csv() {
     let (_directory, trace) = trace(&Parameters { calls: 300, comms, ..Parameters::default() });
     for command in ["summary", "latency", "show"] {
         let text = stdout(&on(command, &trace, if command == "latency" { &["--by", "comm"] } else { &[] }));
-        let is_safe = |c: char| c == '\n' || (!c.is_control() && c != '\u{202e}');
-        assert!(text.chars().all(is_safe), "{command}: {text:?}");
+        assert!(is_harmless(&text), "{command}: {text:?}");
     }
     let csv = stdout(&on("latency", &trace, &["--by", "comm", "--format", "csv"]));
     assert!(!csv.lines().any(|line| line.starts_with('=') || line.starts_with("\"=")), "{csv}");

@@ -43,6 +43,11 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// Whether a terminal shows all of a text and obeys none of it.
+fn is_harmless(text: &str) -> bool {
+    text.chars().all(|c| c == '\n' || (!c.is_control() && c != '\u{202e}'))
+}
+
 /// The rows of a command that must succeed.
 fn rows(command: &str, trace: &Path, arguments: &[&str]) -> Vec<serde_json::Value> {
     let mut all = vec!["--format", "json"];

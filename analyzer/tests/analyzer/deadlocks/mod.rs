@@ -1,160 +1,16 @@
 //! `deadlocks` on exact small cases, and on simulated lock orders.
 
-use crate::fixture::Random;
+mod scene;
+mod simulated;
+
 use crate::rows::{LASTED_NS, Rows};
 use crate::{findings, on, rows, stdout};
-use ipc_schema::tables::{CALLS, LIFETIMES, OBJECTS, PROCESSES, SEM_OPS, THREADS};
+use ipc_schema::tables::CALLS;
+use scene::{Scene, UNDO, found};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use tempfile::TempDir;
 
-const UNDO: i32 = 0x1000;
 const SECOND: i64 = 1_000_000_000;
-
-/// A set 5 of semaphores, made in the trace, and processes of one thread each.
-struct Scene {
-    calls: Vec<Value>,
-    processes: Vec<Value>,
-    threads: Vec<Value>,
-    lifetimes: Vec<Value>,
-    objects: Vec<Value>,
-    sem_ops: Vec<Value>,
-    now: i64,
-}
-
-impl Scene {
-    /// Semaphores that process 1 made and set; process 1 does nothing more.
-    fn new(values: &[i32]) -> Scene {
-        let mut scene = Scene::older(values.len());
-        scene.lifetimes[0]["created_ns"] = json!(1);
-        for (number, value) in values.iter().enumerate() {
-            scene.set(1, number, *value);
-        }
-        scene
-    }
-
-    /// The same, older than the recording.
-    fn older(_count: usize) -> Scene {
-        let lifetime = json!({ "object_ref": 1, "object_kind": "sem", "object_id": 5, "how_known": "seen" });
-        let mut scene = Scene {
-            calls: Vec::new(),
-            processes: Vec::new(),
-            threads: Vec::new(),
-            lifetimes: vec![lifetime],
-            objects: Vec::new(),
-            sem_ops: Vec::new(),
-            now: 1000,
-        };
-        (1..=5).for_each(|process| scene.process(process));
-        scene
-    }
-
-    fn process(&mut self, process: i64) {
-        self.processes.push(json!({ "process_id": process, "pid": process, "comm": format!("p{process}") }));
-        self.thread(process, process);
-    }
-
-    fn thread(&mut self, process: i64, thread: i64) {
-        self.threads.push(json!({ "thread_id": thread, "process_id": process, "tid": thread }));
-    }
-
-    fn call(&mut self, process: i64, open: bool, more: Value) -> &mut Value {
-        self.now += 100;
-        let mut call = json!({
-            "process_id": process, "start_ns": self.now, "object_kind": "sem", "object_ref": 1, "object_id": 5,
-            "call_id": self.calls.len() + 1
-        });
-        if !open {
-            call["end_ns"] = json!(self.now + 50);
-        }
-        call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.calls.push(call);
-        self.calls.last_mut().unwrap()
-    }
-
-    fn set(&mut self, process: i64, number: usize, value: i32) {
-        let more = json!({ "syscall": "semctl", "command": "SETVAL", "sem_num": number, "sem_value": value });
-        self.call(process, false, more);
-    }
-
-    fn operation(number: i32, operation: i32, flags: i32) -> Value {
-        json!({ "sem_num": number, "sem_op": operation, "sem_flags": flags, "sem_ops_total": 1 })
-    }
-
-    /// Adds to a semaphore.
-    fn add(&mut self, process: i64, number: i32, amount: i32, flags: i32) {
-        self.call(process, false, Scene::operation(number, amount, flags));
-    }
-
-    /// Waits for a semaphore until the end.
-    fn wait(&mut self, process: i64, number: i32, amount: i32) -> &mut Value {
-        self.call(process, true, Scene::operation(number, amount, UNDO))
-    }
-
-    /// A message queue 1 + `number`, made in the trace.
-    fn queue(&mut self, number: i64) {
-        let reference = 10 + number;
-        self.lifetimes.push(json!({
-            "object_ref": reference, "object_kind": "msg", "object_id": number, "how_known": "seen", "created_ns": 1
-        }));
-    }
-
-    fn message(&mut self, process: i64, syscall: &str, number: i64, open: bool) -> &mut Value {
-        let more = json!({ "syscall": syscall, "object_kind": "msg", "object_ref": 10 + number, "object_id": number });
-        self.call(process, open, more)
-    }
-
-    fn snapshot(&mut self, values: &[i32], waiters: &[i32], last_pids: &[i32]) {
-        self.objects.push(json!({
-            "snapshot_ns": LASTED_NS + 1, "phase": "end", "object_ref": 1, "object_kind": "sem", "object_id": 5,
-            "sem_values": values, "sem_waiters": waiters, "sem_last_pids": last_pids
-        }));
-    }
-
-    fn rows(&self) -> Rows {
-        Rows::new()
-            .with(&CALLS, json!(self.calls))
-            .with(&PROCESSES, json!(self.processes))
-            .with(&THREADS, json!(self.threads))
-            .with(&LIFETIMES, json!(self.lifetimes))
-            .with(&OBJECTS, json!(self.objects))
-            .with(&SEM_OPS, json!(self.sem_ops))
-    }
-
-    fn write(&self) -> (TempDir, PathBuf) {
-        let directory = TempDir::new().unwrap();
-        let trace = self.rows().write(directory.path(), "t");
-        (directory, trace)
-    }
-
-    /// The findings, as `deadlock GRADE OBJECT`.
-    fn found(&self) -> Vec<String> {
-        found(&self.rows())
-    }
-
-    /// What the only finding has in `column`.
-    fn said(&self, column: &str) -> String {
-        said(&self.rows(), column)
-    }
-}
-
-fn found(rows: &Rows) -> Vec<String> {
-    let directory = TempDir::new().unwrap();
-    let trace = rows.write(directory.path(), "t");
-    findings("deadlocks", &trace, &[]).into_iter().map(|finding| finding.join(" ")).collect()
-}
-
-fn said(rows: &Rows, column: &str) -> String {
-    let directory = TempDir::new().unwrap();
-    let trace = rows.write(directory.path(), "t");
-    let all = crate::rows("deadlocks", &trace, &[]);
-    let found: Vec<&Value> = all.iter().filter(|row| row["section"] == "finding").collect();
-    assert_eq!(found.len(), 1, "{found:?}");
-    match &found[0][column] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
 
 const CERTAIN: [&str; 1] = ["deadlock certain sem:5"];
 const LIKELY: [&str; 1] = ["deadlock likely sem:5"];
@@ -168,6 +24,16 @@ fn ring() -> Scene {
     for i in 0..3 {
         scene.wait(2 + i, (i as i32 + 1) % 3, -1);
     }
+    scene
+}
+
+/// Processes 2 and 3 hold semaphores 0 and 1 without SEM_UNDO and wait for the other's.
+fn pair_without_undo() -> Scene {
+    let mut scene = Scene::new(&[1, 1]);
+    scene.add(2, 0, -1, 0);
+    scene.add(3, 1, -1, 0);
+    scene.wait(2, 1, -1);
+    scene.wait(3, 0, -1);
     scene
 }
 
@@ -268,11 +134,7 @@ fn an_operation_that_overlaps_the_reset_makes_it_likely() {
 
 #[test]
 fn without_sem_undo_it_is_likely() {
-    let mut scene = Scene::new(&[1, 1]);
-    scene.add(2, 0, -1, 0);
-    scene.add(3, 1, -1, 0);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    let scene = pair_without_undo();
     assert_eq!(scene.found(), LIKELY);
     assert!(scene.said("doubts").contains("taken without SEM_UNDO: sem:5[0], sem:5[1]"));
     assert!(scene.said("remedy").starts_with("no death gives back"));
@@ -330,7 +192,7 @@ fn losses_and_filters_make_it_likely() {
 
 #[test]
 fn a_late_start_makes_it_likely() {
-    let mut scene = Scene::older(2);
+    let mut scene = Scene::older();
     scene.add(2, 0, -1, UNDO);
     scene.add(3, 1, -1, UNDO);
     scene.wait(2, 1, -1);
@@ -346,7 +208,7 @@ fn a_late_start_makes_it_likely() {
 
 #[test]
 fn who_held_it_when_the_recording_began_holds_it_again() {
-    let mut scene = Scene::older(2);
+    let mut scene = Scene::older();
     // 2 took it before the recording.
     scene.add(2, 0, 1, UNDO);
     scene.add(2, 0, -1, UNDO);
@@ -359,7 +221,7 @@ fn who_held_it_when_the_recording_began_holds_it_again() {
 
 /// Only a snapshot knows anything: the deadlock is older than the recording.
 fn old_ring() -> Scene {
-    let mut scene = Scene::older(2);
+    let mut scene = Scene::older();
     scene.wait(2, 1, -1)["began"] = json!("before_trace");
     scene.wait(3, 0, -1)["began"] = json!("before_trace");
     scene.snapshot(&[0, 0], &[1, 1], &[2, 3]);
@@ -440,11 +302,7 @@ fn a_holder_with_another_thread_is_not_certain() {
     scene.threads.last_mut().unwrap()["exit_ns"] = json!(5000);
     assert_eq!(scene.found(), CERTAIN, "it has ended");
     // Without SEM_UNDO both are guesses.
-    let mut scene = Scene::new(&[1, 1]);
-    scene.add(2, 0, -1, 0);
-    scene.add(3, 1, -1, 0);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    let mut scene = pair_without_undo();
     scene.thread(3, 33);
     assert_eq!(scene.found(), SUSPECT);
 }
@@ -703,137 +561,4 @@ fn empty_traces_and_calls_without_anything_are_no_deadlock() {
     wild.add(5, i32::MAX, i32::MIN, -1);
     wild.call(5, true, json!({ "sem_ops_total": 900 }));
     assert_eq!(wild.found(), CERTAIN);
-}
-
-/// Processes that take locks in random orders, one step at a time, until all have what they want or nobody can go on.
-struct Simulation {
-    wanted: Vec<Vec<usize>>,
-    held: Vec<usize>,
-    owner: Vec<Option<usize>>,
-}
-
-impl Simulation {
-    fn new(random: &mut Random) -> Simulation {
-        let (processes, locks) = (2 + random.below(3) as usize, 2 + random.below(3) as usize);
-        let shuffled = |random: &mut Random| {
-            let mut order: Vec<usize> = (0..locks).collect();
-            (1..locks).rev().for_each(|i| order.swap(i, random.below(i as u64 + 1) as usize));
-            order.truncate(1 + random.below(locks as u64) as usize);
-            order
-        };
-        let wanted = (0..processes).map(|_| shuffled(random)).collect();
-        Simulation { wanted, held: vec![0; processes], owner: vec![None; locks] }
-    }
-
-    fn next(&self, process: usize) -> Option<usize> {
-        self.wanted[process].get(self.held[process]).copied()
-    }
-
-    /// Those who can never go on: what they want is held by such a one.
-    fn stuck(&self) -> Vec<usize> {
-        let blocker = |process: usize| self.next(process).and_then(|lock| self.owner[lock]);
-        let is_stuck = |process: usize| {
-            let chain = std::iter::successors(Some(process), |process| blocker(*process));
-            chain.take(self.wanted.len() + 2).count() > self.wanted.len()
-        };
-        (0..self.wanted.len()).filter(|process| is_stuck(*process)).collect()
-    }
-
-    /// Those among them that are waited for by themselves in the end.
-    fn circles(&self) -> Vec<usize> {
-        let blocker = |process: usize| self.next(process).and_then(|lock| self.owner[lock]);
-        let returns = |process: usize| {
-            let mut at = blocker(process);
-            for _ in 0..self.wanted.len() {
-                if at == Some(process) {
-                    return true;
-                }
-                at = at.and_then(blocker);
-            }
-            false
-        };
-        (0..self.wanted.len()).filter(|process| returns(*process)).collect()
-    }
-}
-
-#[test]
-fn simulated_lock_orders_are_told_as_they_are() {
-    let mut random = Random(20_261_122);
-    let (mut closed, mut behind) = (0, 0);
-    for _ in 0..60 {
-        let mut simulation = Simulation::new(&mut random);
-        let mut scene = Scene::new(&vec![1; simulation.owner.len()]);
-        let mut waiting = vec![false; simulation.wanted.len()];
-        for _ in 0..40 {
-            let process = random.below(simulation.wanted.len() as u64) as usize;
-            let id = process as i64 + 2;
-            if waiting[process] {
-                continue;
-            }
-            match simulation.next(process) {
-                // It has all: it gives back and goes home, so that others go on; its place stays as it is.
-                None => {
-                    for lock in std::mem::take(&mut simulation.wanted[process]) {
-                        scene.add(id, lock as i32, 1, UNDO);
-                        simulation.owner[lock] = None;
-                    }
-                    simulation.held[process] = 0;
-                }
-                Some(lock) if simulation.owner[lock].is_none() => {
-                    scene.add(id, lock as i32, -1, UNDO);
-                    simulation.owner[lock] = Some(process);
-                    simulation.held[process] += 1;
-                }
-                Some(lock) => {
-                    scene.wait(id, lock as i32, -1);
-                    waiting[process] = true;
-                }
-            }
-            // Who waits for a lock that is free again takes it.
-            for (process, is_waiting) in waiting.iter_mut().enumerate() {
-                if *is_waiting
-                    && let Some(lock) = simulation.next(process)
-                    && simulation.owner[lock].is_none()
-                {
-                    let open =
-                        |call: &&mut Value| call["process_id"] == process as i64 + 2 && call.get("end_ns").is_none();
-                    scene.now += 100;
-                    let now = scene.now;
-                    scene.calls.iter_mut().find(open).unwrap()["end_ns"] = json!(now);
-                    simulation.owner[lock] = Some(process);
-                    simulation.held[process] += 1;
-                    *is_waiting = false;
-                }
-            }
-        }
-        let is_waiting = |process: &usize| waiting[*process];
-        let stuck: Vec<usize> = simulation.stuck().into_iter().filter(is_waiting).collect();
-        let circles = simulation.circles();
-        let told = circles.iter().all(is_waiting) && simulation.stuck().iter().all(is_waiting);
-        if !told {
-            // Somebody in it has not asked yet.
-            continue;
-        }
-        let (_directory, trace) = scene.write();
-        let mut inside = Vec::new();
-        let mut outside = Vec::new();
-        for row in rows("deadlocks", &trace, &[]).into_iter().filter(|row| row["section"] == "waiter") {
-            let process = row["process_id"].as_i64().unwrap() as usize - 2;
-            match row["circle"].as_str() {
-                Some("in") => inside.push(process),
-                Some("behind") => outside.push(process),
-                _ => {}
-            }
-        }
-        inside.sort_unstable();
-        outside.extend(&inside);
-        outside.sort_unstable();
-        assert_eq!((&inside, &outside), (&circles, &stuck), "{:?}", simulation.wanted);
-        let grades: Vec<String> = scene.found();
-        assert!(grades.iter().all(|found| found == CERTAIN[0]), "{grades:?}");
-        assert_eq!(grades.is_empty(), circles.is_empty());
-        closed += usize::from(!circles.is_empty());
-        behind += usize::from(stuck.len() > circles.len());
-    }
-    assert!(closed >= 5 && behind >= 2, "{closed} circles and {behind} with others behind: it tests too little");
 }
