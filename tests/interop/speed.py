@@ -82,12 +82,12 @@ QUESTIONS = [
         ["failures"],
         ["syscall", "error", "object_ref", "process_id"],
         {
-            "group by": "SELECT syscall, error, object_ref, process_id, count(*), min(end_ns), max(end_ns) FROM calls "
-            "WHERE error IS NOT NULL GROUP BY ALL"
+            "group by": "SELECT syscall, error, object_ref, process_id, count(*), min(end_ns), max(end_ns), "
+            "arg_min(call_id, end_ns) FROM calls WHERE error IS NOT NULL GROUP BY ALL"
         },
         section="failure",
         polars="failures",
-        values=["count", "first_ns", "last_ns"],
+        values=["count", "first_ns", "last_ns", "call_id"],
     ),
     Question(
         "waiter → waker pairs",
@@ -166,7 +166,10 @@ def ask_polars(question, trace):
     elif question.polars == "failures":
         end = pl.col("end_ns")
         failed = calls.filter(pl.col("error").is_not_null())
-        plan = failed.group_by(question.key).agg(pl.len(), end.min().alias("first"), end.max().alias("last"))
+        first_call = pl.col("call_id").min_by("end_ns").alias("call")
+        plan = failed.group_by(question.key).agg(
+            pl.len(), end.min().alias("first"), end.max().alias("last"), first_call
+        )
     else:
         wait = pl.col("wait_ns")
         slept = calls.filter(wait > 0)

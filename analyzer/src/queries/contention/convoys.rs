@@ -270,7 +270,7 @@ impl Names<'_> {
         match line.key.side {
             Side::Semaphore => format!(
                 "Do less between taking and giving, or split what the semaphore guards; what the holders do meanwhile: \
-                 {command}. If a holder only waits for work while it holds (workers that take turns to accept), nothing is wrong"
+                 {command}. If a holder only waits for work while it holds (workers that take turns to accept), nothing is wrong."
             ),
             Side::Send | Side::Receive => {
                 format!("Receive faster or with more receivers; a longer queue only hides it. Who sends: {command}")

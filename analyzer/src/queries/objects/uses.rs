@@ -1,21 +1,22 @@
-//! Calls by object and process, exactly, in bounded memory: when there are more pairs than fit, the objects are split by
-//! their hash and the files read once for each part; of all parts the busiest pairs and objects stay.
+//! Calls by object and process, exactly, in bounded memory: objects whose pairs do not fit are put off to a further pass;
+//! of all passes the busiest pairs and objects stay.
 
 use super::{Key, OBJECTS_MAX};
 use crate::batch::{Batch, int64_at};
 use crate::error::Error;
 use crate::opened::Opened;
-use crate::ordered::shard_of;
+use crate::passes::{Pass, Passes, stable_hash};
 use crate::query::{GroupStatistics, Query};
 use crate::scan;
 use arrow::array::Array;
 use hashbrown::{HashMap, HashSet};
 use ipc_schema::tables::{self, Table};
 use std::cmp::Reverse;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Pairs that a thread counts at the same time, some 100 bytes each.
-const PAIRS_MAX: usize = 1 << 19;
+/// What the pairs of all threads may take together, bytes.
+const BUDGET_BYTES: usize = 128 << 20;
+/// A pair in a table, and the slack of the table.
+const PAIR_BYTES: usize = size_of::<((Key, i64), Use)>() * 2;
 
 /// What one process did to one object.
 #[derive(Clone, Copy, Debug)]
@@ -57,27 +58,16 @@ pub(super) struct Uses {
 impl Uses {
     /// Counts all calls that the question is about.
     pub(super) fn read(opened: &Opened) -> Result<Uses, Error> {
-        let mut parts = 1;
-        loop {
-            if let Some(uses) = Uses::read_in(opened, parts)? {
-                return Ok(uses);
-            }
-            parts *= 4;
-        }
-    }
-
-    /// In so many passes; `None` when a pass does not fit.
-    fn read_in(opened: &Opened, parts: usize) -> Result<Option<Uses>, Error> {
         let mut uses = Uses::default();
-        for part in 0..parts {
-            let query = UseQuery { part, parts, is_full: AtomicBool::new(false) };
-            let pairs = scan::fold(&opened.traces, &opened.selection, &query)?;
-            if query.is_full.load(Ordering::Relaxed) && parts < OBJECTS_MAX {
-                return Ok(None);
-            }
-            uses.add(pairs);
+        let mut passes = Passes::new();
+        while let Some(pass) = passes.begin() {
+            let query = UseQuery { pass, bytes: BUDGET_BYTES / rayon::current_num_threads() };
+            let mut partial = scan::fold(&opened.traces, &opened.selection, &query)?;
+            query.put_off(&mut partial);
+            passes.end(&query.pass);
+            uses.add(partial.pairs);
         }
-        Ok(Some(uses))
+        Ok(uses)
     }
 
     fn add(&mut self, pairs: Pairs) {
@@ -126,13 +116,19 @@ const NEVER: ObjectUse = ObjectUse {
 type Pairs = HashMap<(Key, i64), Use>;
 
 struct UseQuery {
-    part: usize,
-    parts: usize,
-    is_full: AtomicBool,
+    pass: Pass,
+    /// What the pairs of a thread may take.
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Partial {
+    pairs: Pairs,
+    bits: u32,
 }
 
 impl Query for UseQuery {
-    type Partial = Pairs;
+    type Partial = Partial;
 
     fn table(&self) -> &'static Table {
         &tables::CALLS
@@ -142,23 +138,20 @@ impl Query for UseQuery {
         vec!["object_ref", "process_id", "start_ns", "end_ns", "duration_ns", "wait_ns", "error"]
     }
 
-    fn empty(&self) -> Pairs {
-        Pairs::new()
+    fn empty(&self) -> Partial {
+        Partial { bits: self.pass.bits(), ..Partial::default() }
     }
 
-    fn fold(&self, pairs: &mut Pairs, batch: &Batch) -> Result<(), Error> {
-        if self.is_full.load(Ordering::Relaxed) {
-            return Ok(());
-        }
+    fn fold(&self, partial: &mut Partial, batch: &Batch) -> Result<(), Error> {
+        self.put_off(partial);
         let (refs, processes, errors) = (batch.int64("object_ref")?, batch.int64("process_id")?, batch.text("error")?);
         let (starts, ends) = (batch.int64("start_ns")?, batch.int64("end_ns")?);
         let (durations, waits) = (batch.int64("duration_ns")?, batch.int64("wait_ns")?);
         for row in (0..batch.rows()).filter(|row| refs.is_valid(*row)) {
-            let object_ref = refs.value(row);
-            if self.parts > 1 && shard_of(object_ref, self.parts) != self.part {
+            let (key, process_id) = ((batch.trace, refs.value(row)), processes.value(row));
+            if partial.bits > 0 && !self.pass.holds(hash(key), partial.bits) {
                 continue;
             }
-            let (key, process_id) = ((batch.trace, object_ref), processes.value(row));
             let start_ns = starts.value(row);
             let one = Use {
                 key,
@@ -170,19 +163,38 @@ impl Query for UseQuery {
                 first_ns: start_ns,
                 last_ns: int64_at(ends, row).unwrap_or(start_ns),
             };
-            pairs.entry((key, process_id)).and_modify(|known| known.add(&one)).or_insert(one);
+            partial.pairs.entry((key, process_id)).and_modify(|known| known.add(&one)).or_insert(one);
         }
-        if pairs.len() > PAIRS_MAX {
-            self.is_full.store(true, Ordering::Relaxed);
+        if partial.pairs.len() * PAIR_BYTES > self.bytes && partial.pairs.len() > 1 {
+            self.pass.put_off_half(partial.bits);
         }
         Ok(())
     }
 
-    fn merge(&self, into: &mut Pairs, from: Pairs) {
-        for (key, one) in from {
-            into.entry(key).and_modify(|known| known.add(&one)).or_insert(one);
+    fn merge(&self, into: &mut Partial, mut from: Partial) {
+        self.put_off(into);
+        self.put_off(&mut from);
+        for (key, one) in from.pairs {
+            into.pairs.entry(key).and_modify(|known| known.add(&one)).or_insert(one);
         }
     }
+}
+
+impl UseQuery {
+    /// Drops the pairs of later passes if memory ran short in any thread.
+    fn put_off(&self, partial: &mut Partial) {
+        let bits = self.pass.bits();
+        if bits != partial.bits {
+            partial.bits = bits;
+            partial.pairs.retain(|(key, _), _| self.pass.holds(hash(*key), bits));
+            partial.pairs.shrink_to_fit();
+        }
+    }
+}
+
+/// The same in every thread: an object's pairs are counted in one pass.
+fn hash((trace, object_ref): Key) -> u64 {
+    stable_hash(&[trace as u64, object_ref as u64])
 }
 
 impl Use {
