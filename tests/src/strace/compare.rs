@@ -86,6 +86,9 @@ pub fn compare(trace: &Trace, witnesses: &BTreeMap<i32, Thread>) -> BTreeMap<Str
         calls.sort_by_key(|(_, call)| call.start_ns);
         compare_count(&mut differences, *tid, calls.len(), witnessed);
         for ((row, call), witnessed) in calls.iter().zip(&witnessed.calls) {
+            if was_skipped(call, witnessed) {
+                continue;
+            }
             compare_told(&mut differences, call, witnessed);
             compare_columns(&mut differences, &cells, *row, witnessed);
             *compared.entry(call.syscall.clone()).or_default() += 1;
@@ -103,6 +106,12 @@ pub fn untold(witnesses: &BTreeMap<i32, Thread>) -> Vec<&'static str> {
     let calls = || witnesses.values().flat_map(|thread| &thread.calls);
     let is_told = |column: &str| calls().any(|call| call.columns.get(column).is_some_and(|values| !values.is_empty()));
     COLUMNS.iter().copied().filter(|column| !is_told(column)).collect()
+}
+
+/// Whether the kernel skipped a call because its thread was killed while strace had stopped it: strace reads it from a
+/// thread that is gone, and prints what another thread did, or `???()`.
+fn was_skipped(call: &Call, witnessed: &Witnessed) -> bool {
+    witnessed.is_unseen && call.told.error.as_deref() == Some("ENOSYS")
 }
 
 /// Of a thread killed between strace's stop and the kernel's tracepoint, one of them saw one call more.
