@@ -28,6 +28,15 @@ impl Pass {
         (hash ^ self.pattern) & ((1 << bits) - 1) == 0
     }
 
+    /// Calls `drop` with what keys are still answered, if more were put off, by any thread, than where `bits` count.
+    pub fn catch_up(&self, bits: &mut u32, drop: impl FnOnce(&dyn Fn(u64) -> bool)) {
+        let now = self.bits();
+        if *bits != now {
+            *bits = now;
+            drop(&|hash| self.holds(hash, now));
+        }
+    }
+
     /// Puts off half of the keys that are answered where `bits` count.
     pub fn put_off_half(&self, bits: u32) {
         self.bits.fetch_max((bits + 1).min(BITS_MAX), Ordering::Relaxed);

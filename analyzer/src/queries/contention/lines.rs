@@ -178,15 +178,12 @@ impl OrderedQuery for LinesQuery {
 impl LinesQuery {
     /// Drops what a further pass answers, if memory ran short in any shard.
     pub fn put_off(&self, shard: &mut Shard) {
-        let bits = self.pass.bits();
-        if bits == shard.bits {
-            return;
-        }
-        shard.bits = bits;
-        shard.lines.retain(|(key, _)| self.pass.holds(hash_of(key), bits));
-        shard.lines.shrink_to_fit();
-        shard.numbers = (0..).zip(&shard.lines).map(|(number, (key, _))| (*key, number)).collect();
-        shard.bytes = shard.lines.iter().map(|(_, line)| line.bytes()).sum();
+        self.pass.catch_up(&mut shard.bits, |holds| {
+            shard.lines.retain(|(key, _)| holds(hash_of(key)));
+            shard.lines.shrink_to_fit();
+            shard.numbers = (0..).zip(&shard.lines).map(|(number, (key, _))| (*key, number)).collect();
+            shard.bytes = shard.lines.iter().map(|(_, line)| line.bytes()).sum();
+        });
     }
 }
 

@@ -174,14 +174,10 @@ impl Query for PairsQuery<'_> {
 impl PairsQuery<'_> {
     /// Drops what a further pass answers, if memory ran short in any thread.
     pub fn put_off(&self, pairs: &mut Pairs) {
-        let bits = self.pass.bits();
-        if bits == pairs.bits {
-            return;
-        }
-        pairs.bits = bits;
-        let names = &pairs.names;
-        pairs.pairs.retain(|key, _| self.pass.holds(key.stable_hash(self.by, names), bits));
-        pairs.pairs.shrink_to_fit();
+        self.pass.catch_up(&mut pairs.bits, |holds| {
+            pairs.pairs.retain(|key, _| holds(key.stable_hash(self.by, &pairs.names)));
+            pairs.pairs.shrink_to_fit();
+        });
     }
 }
 

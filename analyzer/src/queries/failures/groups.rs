@@ -8,14 +8,14 @@ use crate::error::Error;
 use crate::filter::Selection;
 use crate::intern::{DictionaryCache, NULL, Texts};
 use crate::meaning::is_ordinary;
-use crate::passes::{Pass, Passes};
+use crate::passes::{Pass, Passes, stable_hash};
 use crate::query::{GroupStatistics, Only, Query};
 use crate::scan;
 use crate::trace::Trace;
 use hashbrown::HashMap;
 use ipc_schema::tables::{self, Table};
 use std::cmp::Reverse;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 
 /// What the groups of all threads may take together, bytes.
 const BUDGET_BYTES: usize = 128 << 20;
@@ -269,11 +269,13 @@ fn places<T, K: Ord>(values: &[T], key: impl Fn(&T) -> K) -> Vec<u32> {
 }
 
 /// A hash of a group's key: the same in every thread, whose numbers differ.
-fn stable_hash(texts: &Texts, code: &Code, target: &Target, process_id: i64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    [code.syscall, code.error, target.kind, target.name].map(|number| texts.stable_hash(number)).hash(&mut hasher);
-    (code.trace, process_id, target.object_ref, target.id, target.key, target.ipc_ns).hash(&mut hasher);
-    hasher.finish()
+fn hash(texts: &Texts, code: &Code, target: &Target, process_id: i64) -> u64 {
+    let [syscall, error, kind, name] =
+        [code.syscall, code.error, target.kind, target.name].map(|number| texts.stable_hash(number));
+    let numbers = [target.object_ref, target.id, target.key.map(i64::from), target.ipc_ns];
+    let [object_ref, id, key, ipc_ns] = numbers.map(|number| number.unwrap_or(-1) as u64);
+    let (trace, process_id) = (u64::from(code.trace), process_id as u64);
+    stable_hash(&[syscall, error, kind, name, trace, process_id, object_ref, id, key, ipc_ns])
 }
 
 impl Group {
@@ -380,7 +382,7 @@ impl GroupQuery {
     }
 
     fn holds(&self, partial: &Partial, code: &Code, target: &Target, process_id: i64) -> bool {
-        partial.bits == 0 || self.pass.holds(stable_hash(&partial.texts, code, target, process_id), partial.bits)
+        partial.bits == 0 || self.pass.holds(hash(&partial.texts, code, target, process_id), partial.bits)
     }
 
     /// Drops the groups of later passes if memory ran short in any thread, and numbers the others anew.

@@ -7,13 +7,12 @@
 use crate::batch::{Batch, int32_at, int64_at};
 use crate::error::Error;
 use crate::opened::Opened;
-use crate::passes::{Pass, Passes};
+use crate::passes::{Pass, Passes, stable_hash};
 use crate::query::{GroupStatistics, Only, Query};
 use crate::scan;
 use crate::sem_ops::SemOps;
 use hashbrown::HashMap;
 use ipc_schema::tables::{self, Table};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What the balances of all threads may take together, bytes.
 const BUDGET_BYTES: usize = 128 << 20;
@@ -373,18 +372,14 @@ impl<'a> BalanceQuery<'a> {
 
     /// Drops the balances of later passes if memory ran short in any thread.
     fn put_off(&self, partial: &mut Partial<'a>) {
-        let bits = self.pass.bits();
-        if bits != partial.bits {
-            partial.bits = bits;
-            partial.balances.retain(|of, _| self.pass.holds(hash(of), bits));
+        self.pass.catch_up(&mut partial.bits, |holds| {
+            partial.balances.retain(|of, _| holds(hash(of)));
             partial.balances.shrink_to_fit();
-        }
+        });
     }
 }
 
 /// The same in every thread.
-fn hash(of: &Of) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    of.hash(&mut hasher);
-    hasher.finish()
+fn hash(((trace, object_ref, number), process_id): &Of) -> u64 {
+    stable_hash(&[*trace as u64, *object_ref as u64, *number as u64, *process_id as u64])
 }

@@ -6,12 +6,11 @@ use super::left::Living;
 use crate::batch::{Batch, int64_at};
 use crate::error::Error;
 use crate::opened::Opened;
-use crate::passes::{Pass, Passes};
+use crate::passes::{Pass, Passes, stable_hash};
 use crate::query::{GroupStatistics, Query};
 use crate::scan;
 use hashbrown::HashMap;
 use ipc_schema::tables::{self, Table};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What the pairs of all threads may take together, bytes.
 const BUDGET_BYTES: usize = 128 << 20;
@@ -131,18 +130,14 @@ impl Query for UseQuery<'_> {
 impl UseQuery<'_> {
     /// Drops the pairs of later passes if memory ran short in any thread.
     fn put_off(&self, partial: &mut Partial) {
-        let bits = self.pass.bits();
-        if bits != partial.bits {
-            partial.bits = bits;
-            partial.pairs.retain(|pair, _| self.pass.holds(hash(pair), bits));
+        self.pass.catch_up(&mut partial.bits, |holds| {
+            partial.pairs.retain(|pair, _| holds(hash(pair)));
             partial.pairs.shrink_to_fit();
-        }
+        });
     }
 }
 
 /// The same in every thread.
-fn hash(pair: &Pair) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    pair.hash(&mut hasher);
-    hasher.finish()
+fn hash((trace, object_ref, process_id): &Pair) -> u64 {
+    stable_hash(&[*trace as u64, *object_ref as u64, *process_id as u64])
 }

@@ -183,12 +183,10 @@ impl Query for UseQuery {
 impl UseQuery {
     /// Drops the pairs of later passes if memory ran short in any thread.
     fn put_off(&self, partial: &mut Partial) {
-        let bits = self.pass.bits();
-        if bits != partial.bits {
-            partial.bits = bits;
-            partial.pairs.retain(|(key, _), _| self.pass.holds(hash(*key), bits));
+        self.pass.catch_up(&mut partial.bits, |holds| {
+            partial.pairs.retain(|(key, _), _| holds(hash(*key)));
             partial.pairs.shrink_to_fit();
-        }
+        });
     }
 }
 
