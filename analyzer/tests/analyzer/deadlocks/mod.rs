@@ -27,13 +27,10 @@ fn ring() -> Scene {
     scene
 }
 
-/// Processes 2 and 3 hold semaphores 0 and 1 without SEM_UNDO and wait for the other's.
+/// The same of two, without SEM_UNDO.
 fn pair_without_undo() -> Scene {
     let mut scene = Scene::new(&[1, 1]);
-    scene.add(2, 0, -1, 0);
-    scene.add(3, 1, -1, 0);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    scene.cross(0);
     scene
 }
 
@@ -145,10 +142,7 @@ fn an_outsider_that_added_before_makes_it_likely() {
     // The maker sets 0 and adds 1, as some programs initialise.
     let mut scene = Scene::new(&[0, 1]);
     scene.add(1, 0, 1, 0);
-    scene.add(2, 0, -1, UNDO);
-    scene.add(3, 1, -1, UNDO);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    scene.cross(UNDO);
     assert_eq!(scene.found(), LIKELY);
     assert!(scene.said("doubts").contains("1 p1, which does not wait here, has added to sem:5[0]"));
     // One that has ended cannot do it again.
@@ -193,10 +187,7 @@ fn losses_and_filters_make_it_likely() {
 #[test]
 fn a_late_start_makes_it_likely() {
     let mut scene = Scene::older();
-    scene.add(2, 0, -1, UNDO);
-    scene.add(3, 1, -1, UNDO);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    scene.cross(UNDO);
     scene.snapshot(&[0, 0], &[1, 1], &[2, 3]);
     assert_eq!(scene.found(), LIKELY);
     assert!(scene.said("doubts").contains("older than the recording: sem:5[0], sem:5[1]"));
@@ -211,10 +202,7 @@ fn who_held_it_when_the_recording_began_holds_it_again() {
     let mut scene = Scene::older();
     // 2 took it before the recording.
     scene.add(2, 0, 1, UNDO);
-    scene.add(2, 0, -1, UNDO);
-    scene.add(3, 1, -1, UNDO);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    scene.cross(UNDO);
     scene.snapshot(&[0, 0], &[1, 1], &[2, 3]);
     assert_eq!(scene.found(), LIKELY);
 }
@@ -259,10 +247,7 @@ fn values_that_do_not_add_up_make_it_likely() {
     assert_eq!(scene.found(), CERTAIN);
     // By the calls semaphore 0 has 1 to give: somebody unseen took it.
     let mut scene = Scene::new(&[2, 1]);
-    scene.add(2, 0, -1, UNDO);
-    scene.add(3, 1, -1, UNDO);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    scene.cross(UNDO);
     scene.snapshot(&[0, 0], &[1, 1], &[2, 3]);
     assert_eq!(scene.found(), LIKELY);
     assert!(scene.said("doubts").contains("sem:5[0] is 0, the recorded calls leave 1"));
@@ -325,19 +310,14 @@ fn a_process_that_takes_its_own_lock_twice() {
 fn a_dead_holder_is_no_circle() {
     let mut scene = Scene::new(&[1, 1]);
     scene.add(4, 0, -1, 0);
-    scene.processes[3]["exit_ns"] = json!(50_000);
-    scene.threads[3]["exit_ns"] = json!(50_000);
+    scene.die(4);
     scene.wait(2, 0, -1);
     assert_eq!(scene.found(), NOTHING);
     // With SEM_UNDO it gave back what it held: 3 alone holds something.
     let mut scene = Scene::new(&[1, 1]);
     scene.add(4, 0, -1, UNDO);
-    scene.processes[3]["exit_ns"] = json!(50_000);
-    scene.threads[3]["exit_ns"] = json!(50_000);
-    scene.add(2, 0, -1, UNDO);
-    scene.add(3, 1, -1, UNDO);
-    scene.wait(2, 1, -1);
-    scene.wait(3, 0, -1);
+    scene.die(4);
+    scene.cross(UNDO);
     assert_eq!(scene.found(), CERTAIN);
 }
 
@@ -441,8 +421,7 @@ fn a_server_that_waits_for_clients_is_healthy() {
     scene.message(2, "msgrcv", 2, false);
     scene.message(3, "msgrcv", 1, true);
     assert_eq!(scene.found(), NOTHING, "the client lives and does not wait");
-    scene.processes[1]["exit_ns"] = json!(50_000);
-    scene.threads[1]["exit_ns"] = json!(50_000);
+    scene.die(2);
     assert_eq!(scene.found(), NOTHING, "clients came and went");
 }
 
@@ -488,8 +467,7 @@ fn a_removed_set_and_a_dead_waiter_are_over() {
     removed.lifetimes[0]["removed_ns"] = json!(50_000);
     assert_eq!(removed.found(), NOTHING);
     let mut dead = ring();
-    dead.threads[2]["exit_ns"] = json!(50_000);
-    dead.processes[2]["exit_ns"] = json!(50_000);
+    dead.die(3);
     assert_eq!(dead.found(), NOTHING);
 }
 

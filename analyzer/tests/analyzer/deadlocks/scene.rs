@@ -90,6 +90,21 @@ impl Scene {
         self.call(process, true, Scene::operation(number, amount, UNDO))
     }
 
+    /// Processes 2 and 3 take semaphores 0 and 1, and wait for the other's.
+    pub fn cross(&mut self, flags: i32) {
+        self.add(2, 0, -1, flags);
+        self.add(3, 1, -1, flags);
+        self.wait(2, 1, -1);
+        self.wait(3, 0, -1);
+    }
+
+    /// A process of one thread ends.
+    pub fn die(&mut self, process: i64) {
+        for (rows, id) in [(&mut self.processes, "process_id"), (&mut self.threads, "thread_id")] {
+            rows.iter_mut().find(|row| row[id] == process).unwrap()["exit_ns"] = json!(50_000);
+        }
+    }
+
     /// A message queue 1 + `number`, made in the trace.
     pub fn queue(&mut self, number: i64) {
         let reference = 10 + number;
