@@ -1,14 +1,19 @@
--- Sends and receives of the queues, in the order of their ends.
+-- Sends and receives; not with MSG_COPY, which looks and leaves.
+CREATE VIEW queue_calls AS
+SELECT *, syscall IN ('msgsnd', 'mq_timedsend') AS sends
+FROM calls
+WHERE object_ref IS NOT NULL AND syscall IN ('msgsnd', 'msgrcv', 'mq_timedsend', 'mq_timedreceive')
+    AND NOT (syscall = 'msgrcv' AND coalesce(flags, 0) & 16384 != 0);
+
+-- Those that ended, in the order of their ends.
 CREATE VIEW moves AS
 SELECT object_ref, call_id, start_ns, end_ns, size_bytes AS size, outcome = 'ok' AS moved, object_kind = 'mq' AS is_mq,
-    syscall IN ('msgsnd', 'mq_timedsend') AS sends, slept AND syscall IN ('msgsnd', 'mq_timedsend') AS held_up,
+    sends, slept AND sends AS held_up,
     coalesce(queue_depth, CASE WHEN syscall = 'msgrcv' AND msg_type_requested = 0 AND coalesce(flags, 0) & 8192 = 0
         AND (slept OR error IN ('EAGAIN', 'ENOMSG')) THEN 0 END) AS found, return_value, queue_depth,
     coalesce(lag(end_ns) OVER of_queue <= start_ns, true) AS rested, row_number() OVER of_queue = 1 AS is_first
-FROM calls
-WHERE object_ref IS NOT NULL AND end_ns IS NOT NULL
-    AND syscall IN ('msgsnd', 'msgrcv', 'mq_timedsend', 'mq_timedreceive')
-    AND NOT (syscall = 'msgrcv' AND coalesce(flags, 0) & 16384 != 0)
+FROM queue_calls
+WHERE end_ns IS NOT NULL
 WINDOW of_queue AS (PARTITION BY object_ref ORDER BY end_ns, call_id);
 
 -- The depth of each queue between two changes of it, and whether it was full: made again from the calls and the counts of
@@ -74,11 +79,10 @@ FROM steps;
 -- type takes its k-th message.
 CREATE VIEW stays AS
 WITH numbered AS (
-    SELECT object_ref, msg_type, msg_priority, end_ns, syscall IN ('msgsnd', 'mq_timedsend') AS sends,
+    SELECT object_ref, msg_type, msg_priority, end_ns, sends,
         row_number() OVER (PARTITION BY object_ref, msg_type, msg_priority, sends ORDER BY end_ns, call_id) AS number
-    FROM calls
-    WHERE outcome = 'ok' AND object_ref IS NOT NULL
-        AND syscall IN ('msgsnd', 'msgrcv', 'mq_timedsend', 'mq_timedreceive') AND coalesce(flags, 0) & 16384 = 0
+    FROM queue_calls
+    WHERE outcome = 'ok'
 )
 SELECT m.object_ref, m.msg_type, m.msg_priority, m.sends,
     CASE WHEN r.end_ns IS NOT NULL THEN greatest(r.end_ns - m.end_ns, 0) END AS stay_ns
@@ -89,13 +93,6 @@ FROM numbered m LEFT JOIN (FROM numbered WHERE NOT sends) r
 -- command: queues --limit 0
 -- section: queue
 -- key: object_ref
-WITH moves AS (
-    SELECT object_ref, syscall, outcome, error, start_ns, end_ns, return_value, size_bytes, slept, wait_ns, duration_ns,
-        queue_depth, queue_max_messages, syscall IN ('msgsnd', 'mq_timedsend') AS sends
-    FROM calls
-    WHERE object_ref IS NOT NULL AND syscall IN ('msgsnd', 'msgrcv', 'mq_timedsend', 'mq_timedreceive')
-        AND NOT (syscall = 'msgrcv' AND coalesce(flags, 0) & 16384 != 0)  -- MSG_COPY looks and leaves
-)
 SELECT object_ref,
     count(*) FILTER (outcome = 'ok' AND sends) AS sends,
     count(*) FILTER (outcome = 'ok' AND NOT sends) AS receives,
@@ -113,7 +110,7 @@ SELECT object_ref,
     max(coalesce(wait_ns, duration_ns)) FILTER (slept AND NOT sends AND end_ns IS NOT NULL) AS receives_blocked_max_ns,
     count(*) FILTER (end_ns IS NULL AND slept IS DISTINCT FROM false AND sends) AS sends_open,
     count(*) FILTER (end_ns IS NULL AND slept IS DISTINCT FROM false AND NOT sends) AS receives_open
-FROM moves
+FROM queue_calls
 GROUP BY object_ref;
 
 -- command: queues --limit 0
@@ -121,19 +118,11 @@ GROUP BY object_ref;
 -- key: object_ref
 -- tolerance: 0.001
 SELECT object_ref,
-    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.5) FILTER (slept AND syscall IN ('msgsnd', 'mq_timedsend'))
-        AS sends_blocked_p50_ns,
-    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.99) FILTER (slept AND syscall IN ('msgsnd', 'mq_timedsend'))
-        AS sends_blocked_p99_ns,
-    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.5) FILTER (slept AND syscall LIKE '%r%c%v%')
-        AS receives_blocked_p50_ns,
-    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.99) FILTER (slept AND syscall LIKE '%r%c%v%')
-        AS receives_blocked_p99_ns
-FROM (
-    SELECT * REPLACE (slept AND end_ns IS NOT NULL AS slept) FROM calls
-    WHERE object_ref IS NOT NULL AND syscall IN ('msgsnd', 'msgrcv', 'mq_timedsend', 'mq_timedreceive')
-        AND NOT (syscall = 'msgrcv' AND coalesce(flags, 0) & 16384 != 0)
-)
+    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.5) FILTER (blocked AND sends) AS sends_blocked_p50_ns,
+    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.99) FILTER (blocked AND sends) AS sends_blocked_p99_ns,
+    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.5) FILTER (blocked AND NOT sends) AS receives_blocked_p50_ns,
+    quantile_cont(coalesce(wait_ns, duration_ns)::DOUBLE, 0.99) FILTER (blocked AND NOT sends) AS receives_blocked_p99_ns
+FROM (SELECT *, slept AND end_ns IS NOT NULL AS blocked FROM queue_calls)
 GROUP BY object_ref;
 
 -- command: queues --limit 0
