@@ -37,6 +37,11 @@ pub fn run(command: &mut Command) -> Result {
     if status.success() { Ok(()) } else { Err(format!("`{}` failed: {status}", line(command))) }
 }
 
+/// Now in UTC, in a format of date(1).
+pub fn now(format: &str) -> Result<String> {
+    Ok(output(command("date").args(["--utc", format]))?.trim().to_owned())
+}
+
 /// Runs a command and returns what it wrote to stdout; its stderr is shown only on failure.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| cannot_start(command, &error))?;

@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: the live tests and those with mutated traces at full counts, with a dated log.
 
 use crate::build::{Profile, static_cargo};
-use crate::command::{command, output};
+use crate::command::{command, now, output};
 use crate::setup::{self, Consent, Need};
 use crate::test::{self, Seed};
 use crate::{Result, place};
@@ -14,12 +14,12 @@ pub fn run(options: &[String]) -> Result {
     setup::ensure(&[Need::Build, Need::Test], Consent::from_options(options)?)?;
     let folder = place::target("soak");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let date = output(command("date").args(["--utc", "+%Y%m%dT%H%M%SZ"]))?;
-    let path = folder.join(format!("soak-{}.log", date.trim()));
+    let date = now("+%Y%m%dT%H%M%SZ")?;
+    let path = folder.join(format!("soak-{date}.log"));
     let mut log = fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let seed = Seed::choose()?;
     let machine = output(command("uname").args(["-srvm"]))?;
-    let _ = writeln!(log, "cargo xtask soak, {}, seed {}, on {}", date.trim(), seed.0, machine.trim());
+    let _ = writeln!(log, "cargo xtask soak, {date}, seed {}, on {}", seed.0, machine.trim());
 
     let mut tests = static_cargo(&["nextest", "run", "--workspace", "--cargo-profile", Profile::Ci.name()]);
     tests.args(["--config-file", "tests/nextest.toml", "--profile", "soak", "-E", "binary(live) or test(mutated)"]);

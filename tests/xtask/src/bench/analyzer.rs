@@ -5,7 +5,7 @@
 
 use super::{built, machine, program};
 use crate::build::{self, Profile, static_cargo};
-use crate::command::{command, output, run as run_command};
+use crate::command::{command, now, output, run as run_command};
 use crate::setup::{self, Consent, Need};
 use crate::{Result, place};
 use std::fs;
@@ -41,10 +41,10 @@ pub fn run(options: &[String]) -> Result {
     // What it compares and measures meanwhile.
     script.stderr(Stdio::inherit());
     let tables = output(&mut script)?;
-    let date = output(command("date").args(["--utc", "+%Y-%m-%d"]))?;
+    let date = now("+%Y-%m-%d")?;
     let page = format!(
         "# What answers cost\n\nWritten by `cargo xtask bench analyzer` on {}: {}.\n\n{tables}",
-        date.trim(),
+        date,
         machine()?
     );
     print!("{page}");

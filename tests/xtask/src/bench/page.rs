@@ -4,7 +4,7 @@ use super::load::Load;
 use super::watch::Watch;
 use super::{Sample, Scale, Series, built, machine};
 use crate::Result;
-use crate::command::{command, output};
+use crate::command::now;
 
 /// The loads in the order of the page, and what it says of them.
 const SECTIONS: &[(Load, &str)] = &[
@@ -25,7 +25,7 @@ const SECTIONS: &[(Load, &str)] = &[
 
 /// The whole page, in Markdown.
 pub fn write(scale: &Scale, all: &[Series]) -> Result<String> {
-    let date = output(command("date").args(["--utc", "+%Y-%m-%d"]))?;
+    let date = now("+%Y-%m-%d")?;
     let built = if built().is_some() { "programs that were built before" } else { "a release" };
     let mut page = format!(
         "# What recording costs\n\nWritten by `cargo xtask bench` on {}: {}; {built}.\n\n\
@@ -35,7 +35,7 @@ pub fn write(scale: &Scale, all: &[Series]) -> Result<String> {
          recorded, except by strace, which can only follow what it starts; rings of 8 MiB per processor for all. A \
          bpftrace line per call, perf trace and strace get one of 20 calls. The watcher's CPU time and bytes contain its \
          start and end. Compare ratios, not nanoseconds: they are another machine's.\n",
-        date.trim(),
+        date,
         machine()?,
         scale.rounds
     );
