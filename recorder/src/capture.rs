@@ -190,7 +190,7 @@ impl Capture {
     /// Works until `stop` is set *and the probes are detached*, then takes what is left. Ends early if the writer is
     /// gone.
     pub fn run(mut self, rows: &Sender<Finished>, progress: &Progress, stop: &AtomicBool) -> Totals {
-        priority::raise();
+        priority::set(priority::CAPTURE);
         while !stop.load(Ordering::Acquire) {
             self.reader.wait(IDLE);
             self.news.receive();

@@ -12,14 +12,17 @@ mod cli;
 mod command;
 mod copies;
 mod decode;
+mod directory;
 mod doctor;
 mod events;
 mod follow;
 mod history;
 mod join;
 mod libraries;
+mod log;
 mod objects;
 mod observer;
+mod parts;
 mod plan;
 mod priority;
 mod procfs;
@@ -67,8 +70,8 @@ impl From<attach::Error> for Failure {
     }
 }
 
-impl From<sink::Error> for Failure {
-    fn from(error: sink::Error) -> Failure {
+impl From<directory::Error> for Failure {
+    fn from(error: directory::Error) -> Failure {
         Failure::error(error)
     }
 }

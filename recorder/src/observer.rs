@@ -6,6 +6,7 @@ use crate::attach::Slots;
 use crate::batch::Frame;
 use crate::capture::News;
 use crate::cli::SnapshotOptions;
+use crate::directory;
 use crate::follow::Follow;
 use crate::history::{self, Phase};
 use crate::join::{Finished, Hooks, Join};
@@ -13,7 +14,7 @@ use crate::record::summarize;
 use crate::ring::boot_ns;
 use crate::scan;
 use crate::session;
-use crate::sink::{self, Sink};
+use crate::sink::Sink;
 use crate::snapshot::Snapshots;
 use crate::writer::Writer;
 use crossbeam_channel::{Receiver, Sender};
@@ -84,16 +85,16 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
     let mut helper = Snapshots::start()?;
     let mut session = session::begin(None);
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
-    sink::create_directory(&directory)?;
+    directory::create(&directory)?;
     let manifest = session::manifest(&session)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
-    let mut writer = Writer::new(Sink::new(&directory, manifest), frame);
+    let mut writer = Writer::new(Sink::begin(&directory, manifest)?, frame);
     let finished = look(options, &mut helper, &mut session.missing)?;
     session.calls = finished.calls.len() as i64;
     let clock = session::clock_sample();
     session.end_ns = clock.boot_ns + session.clock_offset_ns;
     writer.write_all(finished)?;
-    summarize(&writer.finish(session)?);
+    summarize(&directory, &writer.finish(session)?);
     Ok(0)
 }
 

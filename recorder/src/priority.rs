@@ -4,15 +4,19 @@
 use ipc_schema::manifest::Missing;
 use std::sync::OnceLock;
 
-/// The highest priority that nice(2) knows.
-const HIGHEST: i32 = -20;
+/// What empties the rings: the highest priority that nice(2) knows.
+pub const CAPTURE: i32 = -20;
+/// What comes behind it: on one processor with the capture it waits.
+pub const WRITER: i32 = -10;
+/// What has time.
+pub const CONVERTER: i32 = 5;
 
 static REFUSED: OnceLock<String> = OnceLock::new();
 
-/// Raises the priority of the calling thread; a refusal is kept for [`missing`].
-pub fn raise() {
+/// Sets the priority of the calling thread; a refusal is kept for [`missing`].
+pub fn set(nice: i32) {
     // On Linux a priority belongs to a thread, and no id means the calling one.
-    if let Err(error) = rustix::process::setpriority_process(None, HIGHEST) {
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
         let _ = REFUSED.set(error.to_string()); // the first reason is enough
     }
 }

@@ -6,6 +6,7 @@ use crate::batch::Frame;
 use crate::capture::{Capture, Settings, Totals};
 use crate::cli::{self, Attach, Exit, Record};
 use crate::command;
+use crate::directory;
 use crate::follow::{self, Follow};
 use crate::join::Hooks;
 use crate::libraries;
@@ -14,12 +15,12 @@ use crate::plan::{self, Way};
 use crate::priority;
 use crate::ring::Reader;
 use crate::session;
-use crate::sink::{self, Sink};
+use crate::sink::Sink;
 use crate::snapshot::Snapshots;
 use crate::writer::{Progress, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use ipc_schema::manifest::{Dropped, Filters, Missing, Session};
+use ipc_schema::manifest::{Dropped, Filters, Manifest, Missing, Session};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -65,7 +66,7 @@ pub fn run(options: Record) -> Result<u8, Failure> {
         min_duration_ns: options.min_duration.map(|d| d.as_nanos() as i64),
     };
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
-    let is_new = sink::create_directory(&directory)?;
+    let is_new = directory::create(&directory)?;
     let prepared = prepare(&directory, &options, &operations, cgroups, session);
     if prepared.is_err() && is_new {
         // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
@@ -125,7 +126,8 @@ fn command_text(command: &[std::ffi::OsString]) -> Option<String> {
 /// Everything is attached, and the command, if any, has begun.
 struct Prepared {
     probes: Probes,
-    sink: Sink,
+    directory: PathBuf,
+    manifest: Manifest,
     frame: Frame,
     session: Session,
     start_ns: u64,
@@ -165,14 +167,26 @@ fn prepare(
     session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
     let clock = session::clock_sample();
     session.start_ns = clock.boot_ns + session.clock_offset_ns;
-    let sink = Sink::new(directory, session::manifest(&session)?);
+    let manifest = session::manifest(&session)?;
     let started = held.map(command::Held::go).transpose();
     let child = started.map_err(|error| Failure::error(command::start_failure(&options.command[0], &error)))?;
-    let trace_id = sink.manifest.trace_id.as_str().into();
+    let trace_id = manifest.trace_id.as_str().into();
     let frame = Frame { trace_id, clock_offset_ns: session.clock_offset_ns };
     let start_ns = clock.boot_ns as u64;
     let helper = helper.ok();
-    Ok(Prepared { probes, sink, frame, session, start_ns, child, events, events_sender, helper, follow })
+    Ok(Prepared {
+        probes,
+        directory: directory.to_owned(),
+        manifest,
+        frame,
+        session,
+        start_ns,
+        child,
+        events,
+        events_sender,
+        helper,
+        follow,
+    })
 }
 
 /// Attaches what the options ask for; the processes that they name are followed.
@@ -233,7 +247,7 @@ fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
 struct Running {
     capture: JoinHandle<Totals>,
     observer: JoinHandle<Vec<Missing>>,
-    writer: JoinHandle<Result<Writer, sink::Error>>,
+    writer: JoinHandle<Result<Writer, directory::Error>>,
     stop: Arc<AtomicBool>,
     progress: Arc<Progress>,
     begun: Instant,
@@ -276,7 +290,9 @@ impl Prepared {
         if self.session.filters.follow && self.session.missing.iter().any(|m| m.feature == "task_newtask") {
             capture.cannot_follow();
         }
-        let running = Running::start(capture, observer, Writer::new(self.sink, self.frame))?;
+        let (directory, manifest, frame) = (self.directory.clone(), self.manifest, self.frame);
+        let begin = move || Ok(Writer::new(Sink::begin(&directory, manifest)?, frame));
+        let running = Running::start(capture, observer, begin)?;
         let command_pid = self.child.as_ref().map(Child::id);
         let watching = self.child.is_some();
         if let Some(child) = self.child {
@@ -284,8 +300,8 @@ impl Prepared {
         }
         let ended = running.wait(&self.events, options.duration, command_pid, watching);
         links.detach();
-        let sink = running.finish(self.session)?;
-        summarize(&sink);
+        let manifest = running.finish(self.session)?;
+        summarize(&self.directory, &manifest);
         match (ended, watching) {
             (Some(status), _) => Ok(exit_status(status?)),
             (None, false) => Ok(0),
@@ -331,12 +347,19 @@ fn forward(origin: &Origin, pid: Option<u32>) {
 }
 
 impl Running {
-    fn start(capture: Capture, observer: JoinHandle<Vec<Missing>>, writer: Writer) -> Result<Running, Failure> {
+    /// Starts the threads; `begin` is the beginning of the writer's: the rings are being emptied by then, however long the
+    /// disk takes.
+    fn start(
+        capture: Capture,
+        observer: JoinHandle<Vec<Missing>>,
+        begin: impl FnOnce() -> Result<Writer, directory::Error> + Send + 'static,
+    ) -> Result<Running, Failure> {
         let (send, receive) = crossbeam_channel::bounded(ROWS_WAITING);
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
             let progress = progress.clone();
-            std::thread::Builder::new().name("writer".into()).spawn(move || writer.run(&receive, &progress))?
+            let write = move || begin()?.run(&receive, &progress);
+            std::thread::Builder::new().name("writer".into()).spawn(write)?
         };
         let capture = {
             let (progress, stop) = (progress.clone(), stop.clone());
@@ -394,7 +417,7 @@ impl Running {
     }
 
     /// The probes are detached: takes what is left and completes the trace.
-    fn finish(self, mut session: Session) -> Result<Sink, Failure> {
+    fn finish(self, mut session: Session) -> Result<Manifest, Failure> {
         let clock = session::clock_sample();
         session.end_ns = clock.boot_ns + session.clock_offset_ns;
         session.clock_samples.push(clock);
@@ -427,13 +450,13 @@ fn dropped(totals: &Totals, filters: &Filters) -> Vec<Dropped> {
 }
 
 /// The closing summary.
-pub fn summarize(sink: &Sink) {
-    let session = &sink.manifest.session;
-    let bytes: u64 = sink.manifest.parts.iter().map(|p| p.bytes).sum();
-    let directory = sink.directory().display();
+pub fn summarize(directory: &Path, manifest: &Manifest) {
+    let session = &manifest.session;
+    let bytes: u64 = manifest.parts.iter().map(|p| p.bytes).sum();
+    let directory = directory.display();
     let seconds = (session.end_ns - session.start_ns) as f64 / 1e9;
     let calls = session.calls as u64;
-    let of_calls = sink.manifest.parts.iter().filter(|p| matches!(p.table.as_str(), "calls" | "sem_ops"));
+    let of_calls = manifest.parts.iter().filter(|p| matches!(p.table.as_str(), "calls" | "sem_ops"));
     let per_call = of_calls.map(|p| p.bytes).sum::<u64>() as f64 / calls.max(1) as f64;
     anstream::eprintln!(
         "ipc-recorder: {} calls in {seconds:.1} s, {} lost; {} in {directory} ({per_call:.1} bytes per call)",

@@ -49,7 +49,14 @@ pub fn default_name(session: &Session) -> String {
 /// The kernel gives no random numbers.
 pub fn manifest(session: &Session) -> std::io::Result<Manifest> {
     let format_version = FormatVersion::CURRENT.0;
-    Ok(Manifest { format_version, trace_id: trace_id()?, complete: false, session: session.clone(), parts: vec![] })
+    Ok(Manifest {
+        format_version,
+        trace_id: trace_id()?,
+        complete: false,
+        session: session.clone(),
+        parts: vec![],
+        log_from: Some(0),
+    })
 }
 
 /// A new trace id: 32 hexadecimal digits.

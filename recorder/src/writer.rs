@@ -2,14 +2,15 @@
 
 use crate::batch::{self, Frame};
 use crate::call::Call;
+use crate::directory::Error;
 use crate::join::Finished;
 use crate::priority;
-use crate::sink::{Error, Sink};
+use crate::sink::Sink;
 use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use crossbeam_channel::Receiver;
-use ipc_schema::manifest::Session;
+use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::tables::{
     CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SESSION, SIGNALS, STACKS, THREADS,
     Table,
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 /// Rows of one batch: what fits into a processor's cache while its columns are built.
 const BATCH_ROWS: usize = 4_096;
 
-/// How long rows may wait for a batch to fill.
-const BATCH_AGE: Duration = Duration::from_secs(1);
+/// How long rows may wait for a batch to fill; what a crash takes is little more.
+const BATCH_AGE: Duration = Duration::from_millis(500);
 
 /// What the other threads see of the writing.
 #[derive(Default)]
@@ -54,8 +55,7 @@ impl Writer {
     /// # Errors
     /// The disk refuses.
     pub fn run(mut self, rows: &Receiver<Finished>, progress: &Progress) -> Result<Writer, Error> {
-        priority::raise();
-        self.sink.announce()?; // the rings are being emptied by now, however long the disk takes
+        priority::set(priority::WRITER);
         while let Ok(finished) = rows.recv() {
             self.take(finished)?;
             progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);
@@ -70,7 +70,8 @@ impl Writer {
     /// The disk refuses.
     pub fn write_all(&mut self, finished: Finished) -> Result<(), Error> {
         self.take(finished)?;
-        self.write_calls()
+        self.write_calls()?;
+        if self.sink.turn()? { self.sink.all_told() } else { Ok(()) }
     }
 
     fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
@@ -89,14 +90,18 @@ impl Writer {
             self.write_stacks(stacks)?;
         }
         self.calls.append(&mut finished.calls);
-        if self.calls.len() >= BATCH_ROWS || self.begun.elapsed() >= BATCH_AGE {
+        let is_due = self.begun.elapsed() >= BATCH_AGE;
+        if self.calls.len() >= BATCH_ROWS || is_due {
             self.write_calls()?;
+        }
+        if is_due {
+            self.begun = Instant::now();
+            self.sink.sync();
         }
         Ok(())
     }
 
     fn write_calls(&mut self) -> Result<(), Error> {
-        self.begun = Instant::now();
         let mut calls = std::mem::take(&mut self.calls);
         // Late records and deaths may step back a little; open calls come last.
         calls.sort_by_key(|c| c.end_ns.unwrap_or(u64::MAX));
@@ -106,7 +111,7 @@ impl Writer {
         }
         calls.clear();
         self.calls = calls;
-        Ok(())
+        self.sink.flush()
     }
 
     fn write_stacks(&mut self, stacks: Stacks) -> Result<(), Error> {
@@ -136,10 +141,8 @@ impl Writer {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn finish(mut self, session: Session) -> Result<Sink, Error> {
+    pub fn finish(mut self, session: Session) -> Result<Manifest, Error> {
         self.write(&SESSION, std::slice::from_ref(&session), batch::session)?;
-        self.sink.manifest.session = session;
-        self.sink.finish()?;
-        Ok(self.sink)
+        self.sink.finish(session)
     }
 }

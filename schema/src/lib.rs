@@ -10,6 +10,8 @@ pub mod losses;
 #[cfg(feature = "arrow")]
 pub mod manifest;
 pub mod shape;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod tables;
 pub mod version;
 pub mod wire;

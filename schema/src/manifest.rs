@@ -19,6 +19,9 @@ pub struct Manifest {
     pub session: Session,
     /// Every complete part.
     pub parts: Vec<Part>,
+    /// The first segment of the log whose rows are in no part; `None`: in all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_from: Option<u32>,
 }
 
 /// One complete Parquet file.

@@ -179,6 +179,7 @@ pub fn write(directory: &Path, parameters: &Parameters) -> PathBuf {
         complete: parameters.complete,
         session,
         parts,
+        log_from: None,
     };
     write_manifest(directory, &manifest);
     directory.to_owned()

@@ -75,6 +75,7 @@ impl Rows {
             complete: true,
             session,
             parts,
+            log_from: None,
         };
         fixture::write_manifest(&directory, &manifest);
         directory

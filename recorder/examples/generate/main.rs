@@ -19,6 +19,8 @@ mod call;
 mod copies;
 #[path = "../../src/decode.rs"]
 mod decode;
+#[path = "../../src/directory.rs"]
+mod directory;
 #[path = "../../src/follow.rs"]
 mod follow;
 #[path = "../../src/history.rs"]
@@ -27,10 +29,14 @@ mod history;
 mod join;
 #[path = "../../src/libraries.rs"]
 mod libraries;
+#[path = "../../src/log.rs"]
+mod log;
 mod model;
 #[path = "../../src/objects.rs"]
 mod objects;
 mod operations;
+#[path = "../../src/parts.rs"]
+mod parts;
 #[path = "../../src/plan.rs"]
 mod plan;
 #[path = "../../src/priority.rs"]
@@ -116,9 +122,9 @@ fn generate(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
     let mut model = Model::new(shape);
     let mut session = fixed_session();
     let manifest = session::manifest(&session)?;
-    sink::create_directory(&shape.directory)?;
+    directory::create(&shape.directory)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: CLOCK_OFFSET_NS };
-    let writer = Writer::new(sink::Sink::new(&shape.directory, manifest), frame);
+    let writer = Writer::new(sink::Sink::begin(&shape.directory, manifest)?, frame);
     let (sender, receiver) = crossbeam_channel::bounded(4);
     let writing = std::thread::spawn(move || write(writer, &receiver));
     let open = u64::from(shape.processes * shape.threads).min(shape.calls);
@@ -142,7 +148,7 @@ fn generate(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Writes what arrives, at the priority of anybody: nothing is lost when this falls behind.
-fn write(mut writer: Writer, rows: &Receiver<Finished>) -> Result<Writer, sink::Error> {
+fn write(mut writer: Writer, rows: &Receiver<Finished>) -> Result<Writer, directory::Error> {
     for finished in rows {
         writer.write_all(finished)?;
     }

@@ -283,5 +283,6 @@ fn thread_of(worker: &Worker) -> Thread {
         open: None,
         restarting: None,
         dying: None,
+        told_call: 0,
     }
 }

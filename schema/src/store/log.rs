@@ -1,0 +1,397 @@
+//! A log: rows that no part holds yet, in blocks that can be read as soon as they are written.
+//!
+//! A block is one zstd frame with a checksum. Decompressed it is one or more Arrow IPC streams, one after the other; the
+//! metadata of each stream's schema says what its rows are ([`TABLE`], [`STANDING`], [`UNTIL_NS`]). Columns that are NULL in
+//! every row are left out, and so are the twins of instants. A log that was cut short is whole up to its last whole block.
+
+use crate::tables::{self, Kind, Table, arrow_schema};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+
+/// The name of the table.
+pub const TABLE: &str = "table";
+/// One of [`Standing::name`].
+pub const STANDING: &str = "standing";
+/// Everything that ended before this instant is in the log up to here: nanoseconds since the epoch.
+pub const UNTIL_NS: &str = "until_ns";
+
+/// How a log's name ends.
+pub const EXTENSION: &str = "arrows.zst";
+/// Rows of one stream; more are cut.
+const ROWS_MAX: usize = 16_384;
+/// Bytes of a block, decompressed: a reader refuses larger ones.
+const BLOCK_BYTES_MAX: u64 = 256 << 20;
+/// Fast, and a fifth the size of none; measured in `docs/decisions`.
+const LEVEL: i32 = 1;
+
+/// Whether rows can still change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They are as they will be in a part.
+    Final,
+    /// They tell what has not ended: a later row with the same id takes their place.
+    Open,
+}
+
+impl Standing {
+    /// The value of [`STANDING`].
+    pub const fn name(self) -> &'static str {
+        match self {
+            Standing::Final => "final",
+            Standing::Open => "open",
+        }
+    }
+
+    fn by_name(name: &str) -> Option<Standing> {
+        [Standing::Final, Standing::Open].into_iter().find(|standing| standing.name() == name)
+    }
+}
+
+/// Rows of one table.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The table.
+    pub table: &'static Table,
+    /// Whether they can still change.
+    pub standing: Standing,
+    /// Everything that ended before this instant is in the log up to here.
+    pub until_ns: i64,
+    /// The rows, with every column of the table.
+    pub batch: RecordBatch,
+}
+
+/// Writes blocks.
+pub struct BlockWriter {
+    plain: Vec<u8>,
+    compressor: zstd::bulk::Compressor<'static>,
+}
+
+impl BlockWriter {
+    /// A writer of blocks.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new() -> io::Result<BlockWriter> {
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        compressor.include_checksum(true)?;
+        Ok(BlockWriter { plain: Vec::new(), compressor })
+    }
+
+    /// Adds rows to the block.
+    ///
+    /// # Errors
+    /// They are not those of a table.
+    pub fn add(
+        &mut self,
+        table: &Table,
+        standing: Standing,
+        until_ns: i64,
+        batch: &RecordBatch,
+    ) -> Result<(), ArrowError> {
+        for first in (0..batch.num_rows()).step_by(ROWS_MAX) {
+            let rows = batch.slice(first, ROWS_MAX.min(batch.num_rows() - first));
+            let rows = filled(table, &rows)?;
+            let metadata = [
+                (TABLE, table.name.to_owned()),
+                (STANDING, standing.name().to_owned()),
+                (UNTIL_NS, until_ns.to_string()),
+            ];
+            let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+            let schema = rows.schema_ref().as_ref().clone().with_metadata(HashMap::from(metadata));
+            let mut stream = StreamWriter::try_new(&mut self.plain, &schema)?;
+            stream.write(&rows)?;
+            stream.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty()
+    }
+
+    /// The block; the next one begins.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn finish(&mut self) -> io::Result<Vec<u8>> {
+        let block = self.compressor.compress(&self.plain)?;
+        self.plain.clear();
+        Ok(block)
+    }
+}
+
+/// The columns that tell anything.
+fn filled(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema_ref();
+    let tells = |index: &usize| {
+        let is_column = table.column(schema.field(*index).name()).is_some(); // no twin
+        is_column && batch.column(*index).null_count() < batch.num_rows()
+    };
+    batch.project(&(0..batch.num_columns()).filter(tells).collect::<Vec<usize>>())
+}
+
+/// Reads the blocks of a log, which may be damaged or forged, until one is not whole.
+pub struct Blocks<R> {
+    reader: BufReader<R>,
+    /// Bytes of the whole blocks so far.
+    pub whole_bytes: u64,
+}
+
+impl<R: Read> Blocks<R> {
+    /// The blocks that `reader` yields.
+    pub fn new(reader: R) -> Blocks<R> {
+        Blocks { reader: BufReader::new(reader), whole_bytes: 0 }
+    }
+
+    /// The rows of the next block; `None` behind the last one.
+    ///
+    /// # Errors
+    /// What is wrong with it: neither it nor what follows can be believed.
+    #[expect(clippy::should_implement_trait, reason = "it ends with the first error, and tells how far it came")]
+    pub fn next(&mut self) -> Option<Result<Vec<Rows>, String>> {
+        match self.reader.fill_buf() {
+            Ok([]) => None,
+            Ok(_) => Some(self.block()),
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
+
+    fn block(&mut self) -> Result<Vec<Rows>, String> {
+        let mut counted = Counted { reader: &mut self.reader, bytes: 0 };
+        let mut plain = Vec::new();
+        let decoder = zstd::stream::read::Decoder::with_buffer(&mut counted).map_err(|error| error.to_string())?;
+        let mut decoder = decoder.single_frame().take(BLOCK_BYTES_MAX + 1);
+        decoder.read_to_end(&mut plain).map_err(|error| error.to_string())?;
+        if plain.len() as u64 > BLOCK_BYTES_MAX {
+            return Err(format!("a block of more than {} MiB", BLOCK_BYTES_MAX >> 20));
+        }
+        drop(decoder);
+        let bytes = counted.bytes;
+        let rows = rows_of(&plain)?;
+        self.whole_bytes += bytes;
+        Ok(rows)
+    }
+}
+
+/// Counts what is consumed.
+struct Counted<'a, R> {
+    reader: &'a mut R,
+    bytes: u64,
+}
+
+impl<R: BufRead> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.bytes += amount as u64;
+        self.reader.consume(amount);
+    }
+}
+
+/// The rows of a block's streams.
+fn rows_of(mut plain: &[u8]) -> Result<Vec<Rows>, String> {
+    let mut rows = Vec::new();
+    while !plain.is_empty() {
+        let mut stream = StreamReader::try_new(&mut plain, None).map_err(|error| error.to_string())?;
+        let schema = stream.schema();
+        let said = |key: &str| schema.metadata().get(key).ok_or_else(|| format!("a stream without {key}"));
+        let table = tables::by_name(said(TABLE)?);
+        let standing = Standing::by_name(said(STANDING)?);
+        let until_ns = said(UNTIL_NS)?.parse().map_err(|_| format!("a stream whose {UNTIL_NS} is no number"))?;
+        for batch in &mut stream {
+            let batch = batch.map_err(|error| error.to_string())?;
+            // A table or a standing of a later version is nobody's business here.
+            if let (Some(table), Some(standing)) = (table, standing) {
+                rows.push(Rows { table, standing, until_ns, batch: complete(table, &batch)? });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Rows with every column of the table, as a part has them.
+fn complete(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, String> {
+    let mut columns = Vec::new();
+    for column in table.columns {
+        let fields = arrow_schema::fields(column);
+        let found = batch.column_by_name(column.name);
+        if let Some(found) = found.filter(|found| found.data_type() != fields[0].data_type()) {
+            return Err(format!("column {} of {} is {}", column.name, table.name, found.data_type()));
+        }
+        let values = found.cloned().unwrap_or_else(|| new_null_array(fields[0].data_type(), batch.num_rows()));
+        if column.kind == Kind::Instant {
+            let time = time_of(&values);
+            columns.extend([values, time]);
+        } else {
+            columns.push(values);
+        }
+    }
+    RecordBatch::try_new(Arc::new(arrow_schema::schema(table)), columns)
+        .map_err(|error| format!("rows of {}: {error}", table.name))
+}
+
+/// The twin of an instant.
+fn time_of(instants: &ArrayRef) -> ArrayRef {
+    match instants.as_primitive_opt::<Int64Type>() {
+        Some(ns) => Arc::new(ns.unary::<_, TimestampMicrosecondType>(|ns| ns.div_euclid(1000)).with_timezone("UTC")),
+        None => new_null_array(&arrow_schema::time(), instants.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::{LOSSES, OBJECTS};
+    use arrow::array::{DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray};
+    use arrow::datatypes::Int32Type;
+    use arrow::datatypes::{DataType, Field};
+
+    /// Rows of losses: some columns are filled.
+    fn losses(from: i64, count: usize) -> RecordBatch {
+        let text = |value: &str| -> ArrayRef {
+            Arc::new(std::iter::repeat_n(Some(value), count).collect::<DictionaryArray<Int32Type>>())
+        };
+        let schema = arrow_schema::schema(&LOSSES);
+        let column = |field: &Arc<Field>| -> ArrayRef {
+            match field.name().as_str() {
+                "trace_id" => text("t"),
+                "source" => text("ring_full"),
+                "count" => Arc::new((0..count).map(|i| (i % 3 > 0).then_some(i as i64)).collect::<Int64Array>()),
+                _ => match field.data_type() {
+                    DataType::Int64 => Arc::new((0..count).map(|i| from + i as i64).collect::<Int64Array>()),
+                    DataType::Int32 => Arc::new(Int32Array::from_iter((0..count).map(|i| (i % 2 > 0).then_some(7)))),
+                    other => time_or_null(other, from, count),
+                },
+            }
+        };
+        RecordBatch::try_new(Arc::new(schema.clone()), schema.fields().iter().map(column).collect()).unwrap()
+    }
+
+    fn time_or_null(kind: &DataType, from: i64, count: usize) -> ArrayRef {
+        match kind {
+            DataType::Timestamp(..) => {
+                time_of(&(Arc::new((0..count).map(|i| from + i as i64).collect::<Int64Array>()) as ArrayRef))
+            }
+            other => new_null_array(other, count),
+        }
+    }
+
+    fn log(blocks: usize) -> (Vec<u8>, Vec<usize>) {
+        let mut writer = BlockWriter::new().unwrap();
+        let (mut log, mut ends) = (Vec::new(), vec![0]);
+        for block in 0..blocks {
+            writer.add(&LOSSES, Standing::Final, block as i64, &losses(1_000_000 * block as i64, 50)).unwrap();
+            writer.add(&LOSSES, Standing::Open, block as i64, &losses(5, 2)).unwrap();
+            log.extend(writer.finish().unwrap());
+            ends.push(log.len());
+        }
+        (log, ends)
+    }
+
+    fn read(log: &[u8]) -> (Vec<Rows>, u64, Option<String>) {
+        let mut blocks = Blocks::new(log);
+        let (mut rows, mut error) = (Vec::new(), None);
+        while let Some(block) = blocks.next() {
+            match block {
+                Ok(block) => rows.extend(block),
+                Err(what) => {
+                    error = Some(what);
+                    break;
+                }
+            }
+        }
+        (rows, blocks.whole_bytes, error)
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        let (log, ends) = log(3);
+        let (rows, bytes, error) = read(&log);
+        assert_eq!((rows.len(), bytes, error), (6, ends[3] as u64, None));
+        for (block, rows) in rows.chunks(2).enumerate() {
+            assert_eq!((rows[0].standing, rows[0].until_ns), (Standing::Final, block as i64));
+            assert_eq!(rows[0].batch, losses(1_000_000 * block as i64, 50));
+            assert_eq!((rows[1].standing, &rows[1].batch), (Standing::Open, &losses(5, 2)));
+        }
+    }
+
+    #[test]
+    fn lists_and_columns_without_any_value_come_back() {
+        let schema = arrow_schema::schema(&OBJECTS);
+        let mut lists =
+            ListBuilder::new(Int32Builder::new()).with_field(Arc::new(Field::new("element", DataType::Int32, false)));
+        lists.append_value([Some(1), Some(2)]);
+        lists.append_null();
+        let lists: ArrayRef = Arc::new(lists.finish());
+        let column = |field: &Arc<Field>| -> ArrayRef {
+            match (field.name().as_str(), field.data_type()) {
+                ("sem_values", _) => lists.clone(),
+                (_, DataType::Int64) => Arc::new(Int64Array::from(vec![1, 2])),
+                (_, DataType::Timestamp(..)) => time_of(&(Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)),
+                (_, kind) if *kind == arrow_schema::text() => Arc::new(DictionaryArray::new(
+                    Int32Array::from(vec![0, 0]),
+                    Arc::new(StringArray::from(vec!["sem"])),
+                )),
+                (_, kind) => new_null_array(kind, 2),
+            }
+        };
+        let Ok(rows) = RecordBatch::try_new(Arc::new(schema.clone()), schema.fields().iter().map(column).collect())
+        else {
+            panic!("rows of objects");
+        };
+        let mut writer = BlockWriter::new().unwrap();
+        writer.add(&OBJECTS, Standing::Final, 0, &rows).unwrap();
+        let (back, _, error) = read(&writer.finish().unwrap());
+        assert_eq!((back[0].batch.clone(), error), (rows, None));
+    }
+
+    #[test]
+    fn a_log_that_is_cut_anywhere_is_whole_to_its_last_block() {
+        let (log, ends) = log(3);
+        for length in 0..=log.len() {
+            let whole = ends.iter().rposition(|end| *end <= length).unwrap();
+            let (rows, bytes, error) = read(&log[..length]);
+            assert_eq!((rows.len(), bytes), (2 * whole, ends[whole] as u64), "cut at {length}");
+            assert_eq!(error.is_some(), !ends.contains(&length), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_byte_that_changed_changes_no_row() {
+        let (log, ends) = log(3);
+        let (whole, _, _) = read(&log);
+        for place in 0..log.len() {
+            for bit in 0..8 {
+                let mut damaged = log.clone();
+                damaged[place] ^= 1 << bit;
+                let (rows, bytes, _) = read(&damaged);
+                let before = ends.iter().rposition(|end| *end <= place).unwrap();
+                assert!(bytes >= ends[before] as u64 && rows.len() >= 2 * before, "bit {bit} of {place}");
+                for (rows, expected) in rows.iter().zip(&whole) {
+                    assert_eq!(
+                        (rows.until_ns, &rows.batch),
+                        (expected.until_ns, &expected.batch),
+                        "bit {bit} of {place}"
+                    );
+                }
+            }
+        }
+    }
+}
