@@ -52,13 +52,20 @@ fn read_part(directory: &Path, table: &'static Table, content: &[u8]) -> Result<
 
 fn ask(directory: &Path, part: Part) -> Result<(), Error> {
     let (trace_id, session) = (String::new(), Session::default());
-    let manifest =
-        Manifest { format_version: FormatVersion::CURRENT.0, trace_id, complete: true, session, parts: Vec::new() };
+    let manifest = Manifest {
+        format_version: FormatVersion::CURRENT.0,
+        trace_id,
+        complete: true,
+        session,
+        parts: Vec::new(),
+        log_from: None,
+    };
     let trace = Trace {
         path: directory.to_owned(),
         manifest,
         parts: BTreeMap::from([(part.table.name, vec![part])]),
         warnings: Vec::new(),
+        recovered: None,
     };
     let traces = slice::from_ref(&trace);
     let everything = Selection::everything();

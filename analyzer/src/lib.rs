@@ -31,6 +31,7 @@ pub mod passes;
 mod progress;
 pub mod queries;
 pub mod query;
+pub mod recover;
 pub mod render;
 pub mod report;
 pub mod scan;

@@ -2,6 +2,7 @@
 //! believed, the manifest cannot name a file outside the directory, and no part is decoded here.
 
 use crate::error::Error;
+use crate::recover::{self, Recovered};
 use ipc_schema::manifest::{self, BLOCK_BYTES, Manifest};
 use ipc_schema::tables::{self, Table};
 use ipc_schema::version::FormatVersion;
@@ -28,6 +29,8 @@ pub struct Trace {
     pub parts: BTreeMap<&'static str, Vec<Part>>,
     /// What a reader of any answer should know about the files.
     pub warnings: Vec<String>,
+    /// What no part holds; its files are there as long as this.
+    pub recovered: Option<Arc<Recovered>>,
 }
 
 /// One Parquet file on disk.
@@ -60,17 +63,26 @@ impl Trace {
     /// # Errors
     /// [`Error::NotATrace`], [`Error::Newer`], [`Error::Damaged`].
     pub fn open(path: &Path) -> Result<Trace, Error> {
-        let manifest = read_manifest(path)?;
-        let mut trace = Trace { path: path.to_owned(), parts: BTreeMap::new(), warnings: Vec::new(), manifest };
-        trace.add_listed_parts()?;
+        let (manifest, recovered) = read_whole(path)?;
+        let mut trace =
+            Trace { path: path.to_owned(), parts: BTreeMap::new(), warnings: Vec::new(), manifest, recovered: None };
+        trace.add_listed_parts(path, &trace.manifest.parts.clone())?;
         trace.add_unlisted_parts()?;
+        if let Some(recovered) = recovered {
+            trace.add_listed_parts(recovered.folder.path(), &recovered.parts)?;
+            trace.warnings.extend(recovered.damage.iter().cloned());
+            trace.recovered = Some(Arc::new(recovered));
+        }
         for parts in trace.parts.values_mut() {
             parts.sort_by(|a, b| a.path.cmp(&b.path));
         }
         if !trace.manifest.complete {
             trace.warnings.push(
-                "the recording did not end properly (or still runs): what came after its last complete part is not here"
-                    .to_owned(),
+                match trace.recovered {
+                    Some(_) => "the recording did not end properly (or still runs): its last second is not here",
+                    None => "the recording did not end properly: what came after its last complete part is not here",
+                }
+                .to_owned(),
             );
         }
         Ok(trace)
@@ -95,9 +107,10 @@ impl Trace {
         Error::damaged(self.path.join(manifest::FILE_NAME).display().to_string(), what)
     }
 
-    fn add_listed_parts(&mut self) -> Result<(), Error> {
+    /// Adds parts of a manifest, which lie in `folder`.
+    fn add_listed_parts(&mut self, folder: &Path, parts: &[manifest::Part]) -> Result<(), Error> {
         let mut seen = HashSet::new();
-        for listed in &self.manifest.parts {
+        for listed in parts {
             let relative = check_inside(&listed.file).map_err(|what| self.manifest_error(what))?;
             // A table of a later minor change: its parts are nobody's business here.
             let Some(table) = tables::by_name(&listed.table) else { continue };
@@ -110,7 +123,7 @@ impl Trace {
             let checksum = parse_checksum(&listed.checksum).ok_or_else(|| {
                 self.manifest_error(format!("part {} has no checksum of the form {CHECKSUM_PREFIX}…", listed.file))
             })?;
-            let path = self.path.join(relative);
+            let path = folder.join(relative);
             let bytes = size_of_part(&path)?;
             if bytes != listed.bytes {
                 let state = if bytes < listed.bytes { "truncated" } else { "longer than recorded" };
@@ -134,6 +147,9 @@ impl Trace {
             let files = list_parquet(&self.path.join(table.name))?;
             let known: HashSet<PathBuf> = self.parts_of(table).iter().map(|p| p.path.clone()).collect();
             for path in files.into_iter().filter(|path| !known.contains(path)) {
+                if self.manifest.log_from.is_some() {
+                    continue; // the log has its rows
+                }
                 let bytes = size_of_part(&path)?;
                 self.warnings.push(format!(
                     "{} is not listed in trace.json: it is read, but no checksum vouches for it",
@@ -145,6 +161,22 @@ impl Trace {
         }
         Ok(())
     }
+}
+
+/// The manifest, and what stands in the log alone.
+fn read_whole(path: &Path) -> Result<(Manifest, Option<Recovered>), Error> {
+    const TRIES: usize = 5;
+    let mut manifest = read_manifest(path)?;
+    for _ in 0..TRIES {
+        let recovered = recover::read(path, &manifest)?;
+        // While it is recorded, a segment may have become parts meanwhile.
+        let now = if recovered.is_some() { read_manifest(path)? } else { return Ok((manifest, None)) };
+        if now.log_from == manifest.log_from {
+            return Ok((manifest, recovered));
+        }
+        manifest = now;
+    }
+    Err(Error::damaged(path.display().to_string(), "changes faster than it can be read; try again"))
 }
 
 /// Reads and checks `trace.json`, its version first.

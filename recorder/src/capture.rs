@@ -199,7 +199,7 @@ impl Capture {
             self.news.tell(until_ns, &mut self.join);
             self.join.settle(until_ns);
             self.note_losses();
-            let finished = self.join.finished();
+            let finished = Finished { until_ns, ..self.join.finished() };
             if !self.hand_on(finished, rows, progress) {
                 return self.totals;
             }
@@ -220,7 +220,7 @@ impl Capture {
             self.join.lost(Loss { from_ns, to_ns, source: losses::NOT_FOLLOWED, cpu: None, count: None });
         }
         let slots = &self.slots;
-        let finished = self.join.finish(|tid| slots.of(tid));
+        let finished = Finished { until_ns: self.last_read_ns, ..self.join.finish(|tid| slots.of(tid)) };
         self.totals.late_records = self.reader.late as i64;
         self.totals.dropped = self.dropped();
         self.hand_on(finished, rows, progress);

@@ -52,6 +52,8 @@ pub struct Finished {
     pub losses: Vec<Loss>,
     /// At the end: the user stacks.
     pub stacks: Option<Stacks>,
+    /// Everything before this instant was taken, CLOCK_BOOTTIME nanoseconds.
+    pub until_ns: u64,
 }
 
 /// What the probes tell beyond calls.
@@ -404,6 +406,7 @@ impl Join {
             snapshots: vec![],
             losses: std::mem::take(&mut self.losses),
             stacks: None,
+            until_ns: 0,
         }
     }
 

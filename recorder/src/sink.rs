@@ -58,12 +58,12 @@ impl Sink {
         self.parts_bytes.load(Ordering::Relaxed) + self.log.bytes()
     }
 
-    /// Adds rows of a table, which [`Sink::flush`] writes.
+    /// Adds rows of a table, which [`Sink::flush`] writes; everything before `until_ns` was added before.
     ///
     /// # Errors
     /// They are not rows of the table.
-    pub fn write(&mut self, table: &Table, batch: &RecordBatch) -> Result<(), Error> {
-        self.log.add(table, Standing::Final, 0, batch)
+    pub fn write(&mut self, table: &Table, until_ns: i64, batch: &RecordBatch) -> Result<(), Error> {
+        self.log.add(table, Standing::Final, until_ns, batch)
     }
 
     /// Writes what was added: the death of this process does not take it away any more.

@@ -42,12 +42,14 @@ pub struct Writer {
     frame: Frame,
     calls: Vec<Call>,
     begun: Instant,
+    /// Everything before this instant was taken, nanoseconds since the epoch.
+    until_ns: i64,
 }
 
 impl Writer {
     /// A writer into `sink`.
     pub fn new(sink: Sink, frame: Frame) -> Writer {
-        Writer { sink, frame, calls: Vec::new(), begun: Instant::now() }
+        Writer { sink, frame, calls: Vec::new(), begun: Instant::now(), until_ns: 0 }
     }
 
     /// Writes everything that arrives; the last message is followed by the end of the channel.
@@ -75,6 +77,7 @@ impl Writer {
     }
 
     fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
+        self.until_ns = self.frame.epoch(finished.until_ns);
         self.write(&PROCESSES, &finished.processes, batch::processes)?;
         self.write(&THREADS, &finished.threads, batch::threads)?;
         self.write(&EXECS, &finished.executions, batch::executions)?;
@@ -134,7 +137,7 @@ impl Writer {
         }
         let batch: Result<RecordBatch, ArrowError> = self.frame.batch(table, rows, fill);
         let batch = batch.map_err(|e| Error::Write { path: PathBuf::from(table.name), error: e.to_string() })?;
-        self.sink.write(table, &batch)
+        self.sink.write(table, self.until_ns, &batch)
     }
 
     /// Completes the trace.

@@ -1,5 +1,6 @@
 //! How rows are kept: in a log until a part holds them, then in a part. Both are written to and read from anything; which
 //! files there are is the business of who records and who repairs.
 
+pub mod convert;
 pub mod log;
 pub mod part;
