@@ -21,6 +21,9 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How often the counters are read.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is told what lives.
+const LIVING_EVERY: Duration = Duration::from_millis(500);
+
 /// Reads one counter.
 type Count = fn(&CpuCounters) -> u64;
 
@@ -144,6 +147,7 @@ pub struct Capture {
     slots: Slots,
     last_counters: Vec<CpuCounters>,
     last_read: Instant,
+    last_living: Instant,
     last_read_ns: u64,
     start_ns: u64,
     news: Desk,
@@ -172,6 +176,7 @@ impl Capture {
             slots,
             last_counters,
             last_read: Instant::now(),
+            last_living: Instant::now(),
             last_read_ns: start_ns,
             start_ns,
             news: Desk { receiver: news, waiting: VecDeque::new(), snapshots: vec![] },
@@ -199,7 +204,12 @@ impl Capture {
             self.news.tell(until_ns, &mut self.join);
             self.join.settle(until_ns);
             self.note_losses();
-            let finished = Finished { until_ns, ..self.join.finished() };
+            let mut finished = Finished { until_ns, ..self.join.finished() };
+            let wants_all = progress.wants_all.swap(false, Ordering::Relaxed);
+            if wants_all || self.last_living.elapsed() >= LIVING_EVERY {
+                finished.living = Some(self.join.living(until_ns, wants_all));
+                self.last_living = Instant::now();
+            }
             if !self.hand_on(finished, rows, progress) {
                 return self.totals;
             }

@@ -54,6 +54,23 @@ pub struct Finished {
     pub stacks: Option<Stacks>,
     /// Everything before this instant was taken, CLOCK_BOOTTIME nanoseconds.
     pub until_ns: u64,
+    /// Now and then, what lives.
+    pub living: Option<Living>,
+}
+
+/// What lives and what has not ended: what a crash would otherwise take with it.
+#[derive(Default)]
+pub struct Living {
+    /// Calls.
+    pub calls: Vec<Call>,
+    /// Processes.
+    pub processes: Vec<Process>,
+    /// Threads.
+    pub threads: Vec<Thread>,
+    /// Lifetimes of objects.
+    pub lifetimes: Vec<Lifetime>,
+    /// Whether this is all that lives, not what has changed.
+    pub is_all: bool,
 }
 
 /// What the probes tell beyond calls.
@@ -407,7 +424,30 @@ impl Join {
             losses: std::mem::take(&mut self.losses),
             stacks: None,
             until_ns: 0,
+            living: None,
         }
+    }
+
+    /// What lives at `now_ns`: what has changed since it was last told, or all. Of calls those that are open for long.
+    pub fn living(&mut self, now_ns: u64, all: bool) -> Living {
+        /// Most calls end before it is worth while to tell that they began.
+        const LONG_NS: u64 = 500_000_000;
+        let mut calls = Vec::new();
+        for thread in self.tasks.threads() {
+            let Some(open) = thread.open.as_deref_mut().or(thread.restarting.as_deref_mut()) else { continue };
+            if open.start_ns + LONG_NS > now_ns || (open.call_id == thread.told_call && !all) {
+                continue;
+            }
+            thread.told_call = open.call_id;
+            let mut call = reopened(open.clone());
+            self.objects.end(&mut call);
+            open.object_ref = call.object_ref;
+            waits::decide(&mut call);
+            calls.push(call);
+        }
+        calls.sort_by_key(|call| call.start_ns);
+        let (processes, threads) = self.tasks.living(all);
+        Living { calls, processes, threads, lifetimes: self.objects.living(all), is_all: all }
     }
 
     /// The recording is over. `slot_of` tells whether a thread is inside a call: one that is not has lost its exit,

@@ -92,6 +92,8 @@ pub struct Objects {
     /// Queues whose names are gone but which may still be open.
     unlinked: FxHashMap<Identity, Lifetime>,
     last_ref: i64,
+    /// Those that are not as they were told last.
+    untold: FxHashSet<Identity>,
     /// Namespaces of which a snapshot told every object that was there at the start.
     visited: FxHashSet<u32>,
     /// Whether it told those of every namespace.
@@ -196,6 +198,7 @@ impl Objects {
 
     /// The lifetime that lives under an identity; a new one if there is none.
     fn lifetime(&mut self, identity: Identity, how_known: HowKnown, seen_ns: u64) -> &mut Lifetime {
+        self.untold.insert(identity);
         self.living.entry(identity).or_insert_with(|| {
             self.last_ref += 1;
             Lifetime {
@@ -241,6 +244,15 @@ impl Objects {
         self.names.retain(|_, identity| identity.ipc_ns != ipc_ns || self.living.contains_key(identity));
         self.unlinked.retain(|identity, _| identity.ipc_ns != ipc_ns);
         self.visited.insert(ipc_ns);
+    }
+
+    /// The lifetimes that go on: those that are not as they were told last, or all.
+    pub fn living(&mut self, all: bool) -> Vec<Lifetime> {
+        let mut identities = std::mem::take(&mut self.untold);
+        if all {
+            identities.extend(self.living.keys());
+        }
+        identities.iter().filter_map(|identity| self.living.get(identity)).cloned().collect()
     }
 
     /// The recording is over: every lifetime that goes on.

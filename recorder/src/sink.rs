@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Sink {
     directory: PathBuf,
     log: Log,
+    /// Segments that still tell what lives.
+    closed: Vec<u32>,
     segments: Sender<u32>,
     converter: JoinHandle<(Parts, Result<(), Error>)>,
     /// What is to be synced; has room for one.
@@ -50,7 +52,15 @@ impl Sink {
         let (unsynced, to_sync) = crossbeam_channel::bounded(1);
         let sync = move || to_sync.iter().for_each(|file: Arc<File>| drop(file.sync_data()));
         std::thread::Builder::new().name("syncer".into()).spawn(sync).map_err(cannot_start)?;
-        Ok(Sink { directory: directory.to_owned(), log, segments, converter, unsynced, parts_bytes })
+        Ok(Sink {
+            directory: directory.to_owned(),
+            log,
+            closed: Vec::new(),
+            segments,
+            converter,
+            unsynced,
+            parts_bytes,
+        })
     }
 
     /// Bytes on the disk.
@@ -62,8 +72,14 @@ impl Sink {
     ///
     /// # Errors
     /// They are not rows of the table.
-    pub fn write(&mut self, table: &Table, until_ns: i64, batch: &RecordBatch) -> Result<(), Error> {
-        self.log.add(table, Standing::Final, until_ns, batch)
+    pub fn write(
+        &mut self,
+        table: &Table,
+        standing: Standing,
+        until_ns: i64,
+        batch: &RecordBatch,
+    ) -> Result<(), Error> {
+        self.log.add(table, standing, until_ns, batch)
     }
 
     /// Writes what was added: the death of this process does not take it away any more.
@@ -71,10 +87,29 @@ impl Sink {
     /// # Errors
     /// The disk refuses.
     pub fn flush(&mut self) -> Result<(), Error> {
+        self.log.write()
+    }
+
+    /// Begins the next segment if it is time; then all that lives is to be told.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn turn(&mut self) -> Result<bool, Error> {
+        if !self.log.is_full() || !self.closed.is_empty() {
+            return Ok(false);
+        }
+        self.closed.push(self.log.close_segment()?);
+        Ok(true)
+    }
+
+    /// The segment tells all that lives: the one before it is not needed any more.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn all_told(&mut self) -> Result<(), Error> {
         self.log.write()?;
-        if self.log.is_full() {
-            let closed = self.log.close_segment()?;
-            let _ = self.segments.send(closed); // it ends with this sink
+        for segment in self.closed.drain(..) {
+            let _ = self.segments.send(segment); // it ends with this sink
         }
         Ok(())
     }
@@ -91,8 +126,8 @@ impl Sink {
     /// # Errors
     /// The disk refuses.
     pub fn finish(mut self, session: Session) -> Result<Manifest, Error> {
-        let last = self.log.close_segment()?;
-        let _ = self.segments.send(last); // as above
+        self.closed.push(self.log.close_segment()?);
+        self.all_told()?;
         drop(self.segments);
         let (mut parts, converted) = self
             .converter

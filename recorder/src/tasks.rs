@@ -6,7 +6,7 @@ use crate::scan::Scanned;
 use crate::waits::Waker;
 use bytemuck::Zeroable;
 use ipc_schema::wire::{Context, Exec, Fork, Header, TaskExit, flag};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// A process that the trace saw. Times are CLOCK_BOOTTIME nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +74,8 @@ pub struct Thread {
     pub restarting: Option<Box<Call>>,
     /// The call it was in when a fatal signal reached it.
     pub dying: Option<Box<Call>>,
+    /// The open call of it that was told last; 0: none.
+    pub told_call: i64,
 }
 
 /// Signal sets of a thread, bit n-1 = signal n.
@@ -177,12 +179,15 @@ struct Roster {
     creators: FxHashMap<u32, (i64, i64)>,
     last_process_id: i64,
     last_thread_id: i64,
+    /// Processes and threads that are not as they were told last.
+    untold: (FxHashSet<u32>, FxHashSet<u32>),
 }
 
 impl Roster {
     fn new_thread(&mut self, tid: u32, pid: u32, start: Start, parent_thread_id: Option<i64>) -> Thread {
         let process_id = self.process(pid).process_id;
         self.last_thread_id += 1;
+        self.untold.1.insert(tid);
         let parent_thread_id = parent_thread_id.or_else(|| self.creators.remove(&tid).map(|c| c.1));
         Thread {
             thread_id: self.last_thread_id,
@@ -200,10 +205,13 @@ impl Roster {
             open: None,
             restarting: None,
             dying: None,
+            told_call: 0,
         }
     }
 
+    /// A process, about which something is learnt.
     fn process(&mut self, pid: u32) -> &mut Process {
+        self.untold.0.insert(pid);
         let next = self.last_process_id + 1;
         let parent_process_id = self.creators.get(&pid).map(|c| c.0);
         let process = self.processes.entry(pid).or_insert_with(|| Process {
@@ -276,6 +284,7 @@ impl Tasks {
             process.ipc_ns = thread.ipc_ns;
             process.parent_pid = thread.parent_pid;
         }
+        self.roster.untold.1.insert(thread.tid);
         let known = self.thread(&header);
         known.ns_tid = known.ns_tid.or(thread.ns_tid);
         known.start = known.start.or(Start::about(thread.start_ns));
@@ -310,6 +319,7 @@ impl Tasks {
             let thread = self.roster.new_thread(header.tid, header.pid, start, None);
             self.put_thread(thread);
         }
+        self.roster.untold.1.insert(header.tid);
         let thread = self.thread(header);
         thread.start = thread.start.or(start);
         thread.identity = Identity {
@@ -365,6 +375,7 @@ impl Tasks {
             let child = self.roster.new_thread(fork.child_tid, fork.child_pid, start, Some(thread_id));
             self.put_thread(child);
         }
+        self.roster.untold.1.insert(fork.child_tid);
         if let Some(child) = self.threads.get_mut(&fork.child_tid) {
             (child.start, child.parent_thread_id) = (start, Some(thread_id));
             child.identity.comm = fork.comm;
@@ -388,6 +399,7 @@ impl Tasks {
         process.cmdline = cmdline.or(process.cmdline.take());
         process.exe = exe.clone().or(process.exe.take());
         let process_id = process.process_id;
+        self.roster.untold.1.insert(header.tid);
         self.thread(header).identity.comm = exec.comm;
         self.executions.push(Execution { process_id, exec_ns: header.time_ns, comm: exec.comm, exe });
     }
@@ -424,6 +436,24 @@ impl Tasks {
             process.exit_code = exit_code;
             self.ended_processes.push(process);
         }
+    }
+
+    /// The processes and threads that live, without their calls: those that are not as they were told last, or all.
+    pub fn living(&mut self, all: bool) -> (Vec<Process>, Vec<Thread>) {
+        let (mut pids, mut tids) = std::mem::take(&mut self.roster.untold);
+        if all {
+            pids.extend(self.roster.processes.keys());
+            tids.extend(self.threads.keys());
+        }
+        let processes = pids.iter().filter_map(|pid| self.roster.processes.get(pid)).cloned().collect();
+        let row = |thread: &Thread| Thread { open: None, restarting: None, dying: None, ..thread.clone() };
+        let threads = tids.iter().filter_map(|tid| self.threads.get(tid)).map(row).collect();
+        (processes, threads)
+    }
+
+    /// Every thread that lives.
+    pub fn threads(&mut self) -> impl Iterator<Item = &mut Thread> {
+        self.threads.values_mut()
     }
 
     /// The recording is over: every thread that lives, for its open call; then all are ended.

@@ -3,7 +3,7 @@
 use crate::batch::{self, Frame};
 use crate::call::Call;
 use crate::directory::Error;
-use crate::join::Finished;
+use crate::join::{Finished, Living};
 use crate::priority;
 use crate::sink::Sink;
 use crate::stacks::Stacks;
@@ -11,12 +11,13 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use crossbeam_channel::Receiver;
 use ipc_schema::manifest::{Manifest, Session};
+use ipc_schema::store::log::Standing;
 use ipc_schema::tables::{
     CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SESSION, SIGNALS, STACKS, THREADS,
     Table,
 };
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Rows of one batch: what fits into a processor's cache while its columns are built.
@@ -34,6 +35,8 @@ pub struct Progress {
     pub bytes: AtomicU64,
     /// Calls lost so far.
     pub lost: AtomicU64,
+    /// Whether the writer wants to know all that lives.
+    pub wants_all: AtomicBool,
 }
 
 /// Writes rows until the other side hangs up.
@@ -60,6 +63,9 @@ impl Writer {
         priority::set(priority::WRITER);
         while let Ok(finished) = rows.recv() {
             self.take(finished)?;
+            if self.sink.turn()? {
+                progress.wants_all.store(true, Ordering::Relaxed);
+            }
             progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);
         }
         self.write_calls()?;
@@ -92,6 +98,9 @@ impl Writer {
         if let Some(stacks) = finished.stacks.take() {
             self.write_stacks(stacks)?;
         }
+        if let Some(living) = finished.living.take() {
+            self.write_living(&living)?;
+        }
         self.calls.append(&mut finished.calls);
         let is_due = self.begun.elapsed() >= BATCH_AGE;
         if self.calls.len() >= BATCH_ROWS || is_due {
@@ -117,6 +126,19 @@ impl Writer {
         self.sink.flush()
     }
 
+    /// Tells what a crash would otherwise take with it.
+    fn write_living(&mut self, living: &Living) -> Result<(), Error> {
+        self.write_as(Standing::Open, &CALLS, &living.calls, batch::calls)?;
+        self.write_as(Standing::Open, &SEM_OPS, &batch::sem_op_rows(&living.calls), batch::sem_ops)?;
+        self.write_as(Standing::Open, &PROCESSES, &living.processes, batch::processes)?;
+        self.write_as(Standing::Open, &THREADS, &living.threads, batch::threads)?;
+        self.write_as(Standing::Open, &LIFETIMES, &living.lifetimes, batch::lifetimes)?;
+        if living.is_all {
+            self.sink.all_told()?;
+        }
+        Ok(())
+    }
+
     fn write_stacks(&mut self, stacks: Stacks) -> Result<(), Error> {
         let mut rows = stacks.into_rows().peekable();
         while rows.peek().is_some() {
@@ -132,12 +154,22 @@ impl Writer {
         rows: &[R],
         fill: impl Fn(&Frame, &str, &[R]) -> Option<arrow::array::ArrayRef>,
     ) -> Result<(), Error> {
+        self.write_as(Standing::Final, table, rows, fill)
+    }
+
+    fn write_as<R>(
+        &mut self,
+        standing: Standing,
+        table: &Table,
+        rows: &[R],
+        fill: impl Fn(&Frame, &str, &[R]) -> Option<arrow::array::ArrayRef>,
+    ) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
         let batch: Result<RecordBatch, ArrowError> = self.frame.batch(table, rows, fill);
         let batch = batch.map_err(|e| Error::Write { path: PathBuf::from(table.name), error: e.to_string() })?;
-        self.sink.write(table, self.until_ns, &batch)
+        self.sink.write(table, standing, self.until_ns, &batch)
     }
 
     /// Completes the trace.
