@@ -1,12 +1,15 @@
 //! Rows that no part holds: those of a trace that is still being recorded, or whose recording did not end. They stand in the
 //! log, which is believed block by block, and become parts in a folder that goes with the trace.
 
+mod open;
+
 use crate::error::Error;
 use crate::part;
 use ipc_schema::manifest::{Manifest, Part};
 use ipc_schema::store::convert::{Conversion, Place};
 use ipc_schema::store::log::{self, Blocks, Rows, Standing};
 use ipc_schema::tables::Table;
+use open::Open;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,7 +48,7 @@ pub fn read(trace: &Path, manifest: &Manifest) -> Result<Option<Recovered>, Erro
     let folder = TempDir::new().map_err(|error| no_room(error.to_string()))?;
     let place = Folder(folder.path().to_owned());
     let mut conversion = Conversion::new(place, CREATED_BY, &manifest.parts);
-    let (mut until_ns, mut damage) = (None, Vec::new());
+    let (mut until_ns, mut damage, mut open) = (None, Vec::new(), Open::default());
     for path in segments(trace, first) {
         let Ok(file) = File::open(&path) else { continue };
         let bytes = file.metadata().map_or(0, |found| found.len());
@@ -55,6 +58,7 @@ pub fn read(trace: &Path, manifest: &Manifest) -> Result<Option<Recovered>, Erro
                 Ok(None) => break,
                 Ok(Some(block)) => {
                     until_ns = until_ns.max(block.iter().map(|rows| rows.until_ns).max());
+                    block.iter().try_for_each(|rows| open.take(rows)).map_err(|error| no_room(error.to_string()))?;
                     let rows = block.iter().filter(|rows| rows.standing == Standing::Final);
                     add(&mut conversion, rows).map_err(no_room)?;
                 }
@@ -69,6 +73,8 @@ pub fn read(trace: &Path, manifest: &Manifest) -> Result<Option<Recovered>, Erro
             }
         }
     }
+    let open = open.into_rows().map_err(|error| no_room(error.to_string()))?;
+    add(&mut conversion, open.iter()).map_err(no_room)?;
     conversion.finish().map_err(|error| no_room(error.to_string()))?;
     Ok(Some(Recovered { folder, parts: conversion.done, until_ns, damage }))
 }
