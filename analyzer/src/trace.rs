@@ -71,6 +71,10 @@ impl Trace {
         if let Some(recovered) = recovered {
             trace.add_listed_parts(recovered.folder.path(), &recovered.parts)?;
             trace.warnings.extend(recovered.damage.iter().cloned());
+            let calls = trace.listed_rows(&tables::CALLS);
+            let session = &mut trace.manifest.session;
+            session.end_ns = recovered.until_ns.unwrap_or(session.end_ns).max(session.end_ns);
+            session.calls = i64::try_from(calls).unwrap_or(i64::MAX);
             trace.recovered = Some(Arc::new(recovered));
         }
         for parts in trace.parts.values_mut() {

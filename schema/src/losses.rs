@@ -28,6 +28,7 @@ sources! {
     NO_PARTNER   "no_partner"   true   "an exit arrived without its entry";
     UNEXPLAINED  "unexplained"  true   "record numbers are missing that no counter explains";
     MALFORMED    "malformed"    true   "a record was not what its kind says";
+    TAIL         "tail"         true   "the recording did not end, or goes on: what came behind the last block of its log";
     RECORDS      "records"      false  "context, fork, exec, exit or stack records found no room: names, lives and stacks are incomplete";
     STACKS       "stacks"       false  "more distinct stacks than are kept: `stack_id` is NULL";
     COPY_FAULT   "copy_fault"   false  "user memory that the kernel had read could not be copied: details are NULL";

@@ -5,14 +5,20 @@ mod open;
 
 use crate::error::Error;
 use crate::part;
+use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, RecordBatch};
+use arrow::datatypes::{Field, Int32Type, Schema};
+use arrow::error::ArrowError;
+use ipc_schema::losses;
 use ipc_schema::manifest::{Manifest, Part};
 use ipc_schema::store::convert::{Conversion, Place};
 use ipc_schema::store::log::{self, Blocks, Rows, Standing};
-use ipc_schema::tables::Table;
+use ipc_schema::tables::{LOSSES, Table};
 use open::Open;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 
 /// The folder of the log.
@@ -48,10 +54,14 @@ pub fn read(trace: &Path, manifest: &Manifest) -> Result<Option<Recovered>, Erro
     let folder = TempDir::new().map_err(|error| no_room(error.to_string()))?;
     let place = Folder(folder.path().to_owned());
     let mut conversion = Conversion::new(place, CREATED_BY, &manifest.parts);
-    let (mut until_ns, mut damage, mut open) = (None, Vec::new(), Open::default());
+    let (mut until_ns, mut written_ns) = (None, 0);
+    let (mut damage, mut open) = (Vec::new(), Open::default());
     for path in segments(trace, first) {
         let Ok(file) = File::open(&path) else { continue };
-        let bytes = file.metadata().map_or(0, |found| found.len());
+        let found = file.metadata().ok();
+        let bytes = found.as_ref().map_or(0, Metadata::len);
+        let age = found.and_then(|found| found.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+        written_ns = age.and_then(|age| i64::try_from(age.as_nanos()).ok()).unwrap_or(0).max(written_ns);
         let mut blocks = Blocks::new(file);
         loop {
             match part::guard(|| blocks.next().transpose()) {
@@ -75,8 +85,34 @@ pub fn read(trace: &Path, manifest: &Manifest) -> Result<Option<Recovered>, Erro
     }
     let open = open.into_rows().map_err(|error| no_room(error.to_string()))?;
     add(&mut conversion, open.iter()).map_err(no_room)?;
+    let until_ns = until_ns.filter(|_| !manifest.complete);
+    if let Some(until_ns) = until_ns {
+        add(
+            &mut conversion,
+            [tail(manifest, until_ns, written_ns).map_err(|error| no_room(error.to_string()))?].iter(),
+        )
+        .map_err(no_room)?;
+    }
     conversion.finish().map_err(|error| no_room(error.to_string()))?;
     Ok(Some(Recovered { folder, parts: conversion.done, until_ns, damage }))
+}
+
+/// The loss of what came behind the log; nobody knows how much.
+fn tail(manifest: &Manifest, until_ns: i64, written_ns: i64) -> Result<Rows, ArrowError> {
+    let text =
+        |value: &str| -> ArrayRef { Arc::new([Some(value)].into_iter().collect::<DictionaryArray<Int32Type>>()) };
+    let instant = |ns: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![ns])) };
+    let field = |name: &str, values: &ArrayRef| Field::new(name, values.data_type().clone(), false);
+    let columns = [
+        ("trace_id", text(&manifest.trace_id)),
+        ("from_ns", instant(until_ns)),
+        ("to_ns", instant(written_ns.max(until_ns))),
+        ("source", text(losses::TAIL.name)),
+    ];
+    let schema = Schema::new(columns.iter().map(|(name, values)| field(name, values)).collect::<Vec<Field>>());
+    let batch = RecordBatch::try_new(Arc::new(schema), columns.map(|(_, values)| values).to_vec())?;
+    let batch = log::complete(&LOSSES, &batch).map_err(ArrowError::SchemaError)?;
+    Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns, batch })
 }
 
 fn add<'a>(conversion: &mut Conversion<Folder>, rows: impl Iterator<Item = &'a Rows>) -> Result<(), String> {

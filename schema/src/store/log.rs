@@ -226,8 +226,11 @@ fn rows_of(mut plain: &[u8]) -> Result<Vec<Rows>, String> {
     Ok(rows)
 }
 
-/// Rows with every column of the table, as a part has them.
-fn complete(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, String> {
+/// Rows with every column of the table, as a part has them: those that are not there are NULL.
+///
+/// # Errors
+/// A column has another type, or may not be NULL.
+pub fn complete(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, String> {
     let mut columns = Vec::new();
     for column in table.columns {
         let fields = arrow_schema::fields(column);
