@@ -17,6 +17,12 @@ cut short), `session` (what the table `session` holds) and `parts`: of each file
 `checksum`, which is `xxh3_128:` and the 32 hexadecimal digits that `xxh128sum` prints, and `blocks`, the XXH3 64 of each \
 64 KiB of it, 16 digits each, one after the other. Read its version first.
 - A file named `*.parquet` is always whole. A table without rows has one file with none.
+- While it is recorded, and when the recording did not end, rows that no part holds stand in `log/00000.arrows.zst` and the \
+following, from the number `log_from` of `trace.json` on; older ones are in parts. A log is zstd frames with checksums; \
+each holds Arrow IPC streams, one after the other. The metadata of a stream's schema says what its rows are: `table`; \
+`standing`, which is `final`, or `open` for what had not ended (a later row with the same id takes its place); and \
+`until_ns`: whatever ended before is in the log up to there. Columns that are NULL in every row are left out, and `*_time`. \
+`ipc-analyzer` reads it as it is.
 - Every table begins with `trace_id`: all other ids are unique in one trace only.
 - An instant is two columns: `*_ns`, nanoseconds since 1970-01-01 UTC, and its twin `*_time` (or `time`), the same in \
 microseconds with a time zone, for people and for readers without nanoseconds. Instants are readings of the boot clock \
