@@ -18,9 +18,10 @@ use crate::queries::races::Races;
 use crate::queries::signals::Signals;
 use crate::queries::{latency, show, summary, verify};
 use crate::render::{self, Format, Output};
+use crate::repair;
 use crate::report::{Answer, Severity};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Answers questions from IPC traces recorded by ipc-recorder: on any machine, without root.
 #[derive(Debug, Parser)]
@@ -84,6 +85,12 @@ enum Command {
     },
     /// Check that the files are whole and agree with each other
     Verify(Common),
+    /// Complete what a crash left: what stands in the log of a trace becomes parts, in place
+    Repair {
+        /// Directories written by `ipc-recorder record -o`
+        #[arg(required = true, value_name = "TRACE")]
+        traces: Vec<PathBuf>,
+    },
 }
 
 const LATENCY_EXAMPLES: &str = "\
@@ -221,6 +228,7 @@ pub fn run() -> Result<(), Error> {
         Command::Objects(asked) => asked.run(),
         Command::Diff(asked) => asked.run(),
         Command::Verify(common) => run_verify(&common),
+        Command::Repair { traces } => traces.iter().try_for_each(|trace| run_repair(trace)),
     }
 }
 
@@ -264,6 +272,18 @@ fn run_show(realtime: bool, common: &Common) -> Result<(), Error> {
         render::write(opened.report("show", answer), common.output())?;
     }
     common.strict(&opened)
+}
+
+fn run_repair(path: &Path) -> Result<(), Error> {
+    let name = path.display();
+    let Some(repaired) = repair::repair(path)? else {
+        anstream::eprintln!("{name}: nothing to repair");
+        return Ok(());
+    };
+    repaired.damage.iter().for_each(|what| anstream::eprintln!("{name}: {what}"));
+    let calls = human::counted(repaired.calls.into(), "call");
+    anstream::eprintln!("{name}: {calls} of its log are in parts now; next: ipc-analyzer summary {name}");
+    Ok(())
 }
 
 fn run_verify(common: &Common) -> Result<(), Error> {

@@ -33,6 +33,7 @@ pub mod queries;
 pub mod query;
 pub mod recover;
 pub mod render;
+pub mod repair;
 pub mod report;
 pub mod scan;
 pub mod sem_ops;

@@ -71,10 +71,6 @@ impl Trace {
         if let Some(recovered) = recovered {
             trace.add_listed_parts(recovered.folder.path(), &recovered.parts)?;
             trace.warnings.extend(recovered.damage.iter().cloned());
-            let calls = trace.listed_rows(&tables::CALLS);
-            let session = &mut trace.manifest.session;
-            session.end_ns = recovered.until_ns.unwrap_or(session.end_ns).max(session.end_ns);
-            session.calls = i64::try_from(calls).unwrap_or(i64::MAX);
             trace.recovered = Some(Arc::new(recovered));
         }
         for parts in trace.parts.values_mut() {
@@ -172,7 +168,7 @@ fn read_whole(path: &Path) -> Result<(Manifest, Option<Recovered>), Error> {
     const TRIES: usize = 5;
     let mut manifest = read_manifest(path)?;
     for _ in 0..TRIES {
-        let recovered = recover::read(path, &manifest)?;
+        let recovered = recover::read(path, &mut manifest)?;
         // While it is recorded, a segment may have become parts meanwhile.
         let now = if recovered.is_some() { read_manifest(path)? } else { return Ok((manifest, None)) };
         if now.log_from == manifest.log_from {
@@ -184,7 +180,10 @@ fn read_whole(path: &Path) -> Result<(Manifest, Option<Recovered>), Error> {
 }
 
 /// Reads and checks `trace.json`, its version first.
-fn read_manifest(path: &Path) -> Result<Manifest, Error> {
+///
+/// # Errors
+/// As of [`Trace::open`].
+pub fn read_manifest(path: &Path) -> Result<Manifest, Error> {
     let not_a_trace = |why: String| Error::NotATrace { path: path.display().to_string(), why };
     let directory = fs::metadata(path).map_err(|error| not_a_trace(error.to_string()))?;
     if !directory.is_dir() {

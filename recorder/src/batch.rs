@@ -18,7 +18,6 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use ipc_schema::catalogue::Meaning;
-use ipc_schema::manifest::Session;
 use ipc_schema::tables::{Column, Kind, Table, arrow_schema};
 use ipc_schema::wire::Sembuf;
 use rustc_hash::FxHashMap;
@@ -465,21 +464,6 @@ pub fn losses(frame: &Frame, column: &str, rows: &[Loss]) -> Option<ArrayRef> {
         "cpu" => int32(rows, |l| l.cpu.map(i32::from)),
         "count" => int64(rows, |l| l.count),
         _ => None,
-    }
-}
-
-/// Fills the columns of `session`; the lists are JSON text, the same as in `trace.json`.
-pub fn session(_: &Frame, column: &str, rows: &[Session]) -> Option<ArrayRef> {
-    let value = |row: &Session| serde_json::to_value(row).ok()?.get(column).cloned();
-    let first = rows.first().and_then(value)?;
-    match first {
-        serde_json::Value::Number(_) if column == "format_version" => {
-            int32(rows, |r| value(r)?.as_i64().map(|v| v as i32))
-        }
-        serde_json::Value::Number(_) => int64(rows, |r| value(r)?.as_i64()),
-        serde_json::Value::Null => None,
-        serde_json::Value::String(_) => text(rows, |r| Some(value(r)?.as_str()?.to_owned())),
-        _ => text(rows, |r| Some(value(r)?.to_string())),
     }
 }
 

@@ -7,8 +7,9 @@ use crate::directory::{self, Error, named};
 use crate::log;
 use ipc_schema::manifest::{self, Manifest, Session};
 use ipc_schema::store::convert::{Conversion, Place};
-use ipc_schema::store::log::{Blocks, Standing};
-use ipc_schema::tables::Table;
+use ipc_schema::store::log::{Blocks, Rows, Standing};
+use ipc_schema::store::session;
+use ipc_schema::tables::{SESSION, Table};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -66,9 +67,14 @@ impl Parts {
     /// # Errors
     /// The disk refuses.
     pub fn complete(&mut self, session: Session) -> Result<(), Error> {
-        let directory = self.directory.clone();
-        self.add(|conversion| conversion.fill_up().map_err(|error| Error::write(&directory, error)))?;
         self.manifest.session = session;
+        let directory = self.directory.clone();
+        let failed = |what: &dyn std::fmt::Display| Error::write(&directory, what);
+        let batch = session::row(&self.manifest).map_err(|what| failed(&what))?;
+        let row = Rows { table: &SESSION, standing: Standing::Final, until_ns: 0, batch };
+        self.add(|conversion| {
+            conversion.add(&row).and_then(|()| conversion.fill_up()).map_err(|error| failed(&error))
+        })?;
         self.manifest.log_from = None;
         self.manifest.complete = true;
         self.write_manifest()?;

@@ -13,8 +13,7 @@ use crossbeam_channel::Receiver;
 use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::store::log::Standing;
 use ipc_schema::tables::{
-    CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SESSION, SIGNALS, STACKS, THREADS,
-    Table,
+    CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SIGNALS, STACKS, THREADS, Table,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -176,8 +175,7 @@ impl Writer {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn finish(mut self, session: Session) -> Result<Manifest, Error> {
-        self.write(&SESSION, std::slice::from_ref(&session), batch::session)?;
+    pub fn finish(self, session: Session) -> Result<Manifest, Error> {
         self.sink.finish(session)
     }
 }

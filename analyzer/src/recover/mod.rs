@@ -7,14 +7,14 @@ use crate::error::Error;
 use crate::part;
 use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int32Type, Schema};
-use arrow::error::ArrowError;
 use ipc_schema::losses;
 use ipc_schema::manifest::{Manifest, Part};
 use ipc_schema::store::convert::{Conversion, Place};
 use ipc_schema::store::log::{self, Blocks, Rows, Standing};
-use ipc_schema::tables::{LOSSES, Table};
+use ipc_schema::store::session;
+use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};
 use open::Open;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 
 /// The folder of the log.
-const FOLDER: &str = "log";
+pub const FOLDER: &str = "log";
 const CREATED_BY: &str = concat!("ipc-analyzer ", env!("CARGO_PKG_VERSION"));
 
 /// What the log of a trace holds.
@@ -42,84 +42,119 @@ pub struct Recovered {
 ///
 /// # Errors
 /// There is no room for what it holds.
-pub fn read(trace: &Path, manifest: &Manifest) -> Result<Option<Recovered>, Error> {
-    let Some(first) = manifest.log_from else { return Ok(None) };
-    let no_room = |what: String| {
-        let temporary = std::env::temp_dir().display().to_string();
-        Error::Usage(format!(
-            "no room in {temporary} for what the log of {} holds ({what}); set TMPDIR",
-            trace.display()
-        ))
-    };
-    let folder = TempDir::new().map_err(|error| no_room(error.to_string()))?;
-    let place = Folder(folder.path().to_owned());
-    let mut conversion = Conversion::new(place, CREATED_BY, &manifest.parts);
-    let (mut until_ns, mut written_ns) = (None, 0);
-    let (mut damage, mut open) = (Vec::new(), Open::default());
-    for path in segments(trace, first) {
-        let Ok(file) = File::open(&path) else { continue };
-        let found = file.metadata().ok();
-        let bytes = found.as_ref().map_or(0, Metadata::len);
-        let age = found.and_then(|found| found.modified().ok()?.duration_since(UNIX_EPOCH).ok());
-        written_ns = age.and_then(|age| i64::try_from(age.as_nanos()).ok()).unwrap_or(0).max(written_ns);
+pub fn read(trace: &Path, manifest: &mut Manifest) -> Result<Option<Recovered>, Error> {
+    if manifest.log_from.is_none() {
+        return Ok(None);
+    }
+    let folder = TempDir::new().map_err(|error| no_room(trace, &std::env::temp_dir(), &error.to_string()))?;
+    read_into(trace, manifest, folder, false).map(Some)
+}
+
+/// [`read`], of a trace that has one, into a folder; `for_good`: with whatever a trace has that ended. What the manifest says
+/// of the session is brought up to date.
+///
+/// # Errors
+/// As there.
+pub fn read_into(trace: &Path, manifest: &mut Manifest, folder: TempDir, for_good: bool) -> Result<Recovered, Error> {
+    let place = folder.path().to_owned();
+    let conversion = Conversion::new(Folder(place.clone()), CREATED_BY, &manifest.parts);
+    let (open, damage) = (Open::default(), Vec::new());
+    let mut reading = Reading { folder, conversion, open, until_ns: None, written_ns: 0, damage };
+    let first = manifest.log_from.unwrap_or(0);
+    let read = segments(trace, first).iter().try_for_each(|path| reading.read(path));
+    read.and_then(|()| reading.finish(manifest, for_good)).map_err(|what| no_room(trace, &place, &what))
+}
+
+fn no_room(trace: &Path, folder: &Path, what: &str) -> Error {
+    let (trace, folder) = (trace.display(), folder.display());
+    Error::Usage(format!("no room in {folder} for what the log of {trace} holds ({what}); TMPDIR names another place"))
+}
+
+/// A log while it is read.
+struct Reading {
+    folder: TempDir,
+    conversion: Conversion<Folder>,
+    open: Open,
+    until_ns: Option<i64>,
+    /// When the log was last written to, nanoseconds since the epoch.
+    written_ns: i64,
+    damage: Vec<String>,
+}
+
+impl Reading {
+    /// Reads a segment, as far as it is whole.
+    fn read(&mut self, path: &Path) -> Result<(), String> {
+        let Ok(file) = File::open(path) else { return Ok(()) }; // it became parts meanwhile
+        let found = file.metadata().map_err(|error| error.to_string())?;
+        let written = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let written_ns = written.and_then(|age| i64::try_from(age.as_nanos()).ok()).unwrap_or(0);
+        self.written_ns = self.written_ns.max(written_ns);
         let mut blocks = Blocks::new(file);
         loop {
             match part::guard(|| blocks.next().transpose()) {
-                Ok(None) => break,
-                Ok(Some(block)) => {
-                    until_ns = until_ns.max(block.iter().map(|rows| rows.until_ns).max());
-                    block.iter().try_for_each(|rows| open.take(rows)).map_err(|error| no_room(error.to_string()))?;
-                    let rows = block.iter().filter(|rows| rows.standing == Standing::Final);
-                    add(&mut conversion, rows).map_err(no_room)?;
-                }
+                Ok(None) => return Ok(()),
+                Ok(Some(block)) => self.take(&block)?,
                 Err(what) => {
-                    let left = bytes.saturating_sub(blocks.whole_bytes);
-                    damage.push(format!(
-                        "the last {left} bytes of {} are not whole and were left out: {what}",
-                        path.display()
-                    ));
-                    break;
+                    let (left, path) = (found.len().saturating_sub(blocks.whole_bytes), path.display());
+                    self.damage.push(format!("the last {left} bytes of {path} are not whole and left out: {what}"));
+                    return Ok(());
                 }
             }
         }
     }
-    let open = open.into_rows().map_err(|error| no_room(error.to_string()))?;
-    add(&mut conversion, open.iter()).map_err(no_room)?;
-    let until_ns = until_ns.filter(|_| !manifest.complete);
-    if let Some(until_ns) = until_ns {
-        add(
-            &mut conversion,
-            [tail(manifest, until_ns, written_ns).map_err(|error| no_room(error.to_string()))?].iter(),
-        )
-        .map_err(no_room)?;
+
+    fn take(&mut self, block: &[Rows]) -> Result<(), String> {
+        for rows in block {
+            self.until_ns = self.until_ns.max(Some(rows.until_ns));
+            self.open.take(rows).map_err(|error| error.to_string())?;
+            if rows.standing == Standing::Final {
+                self.add(rows)?;
+            }
+        }
+        Ok(())
     }
-    conversion.finish().map_err(|error| no_room(error.to_string()))?;
-    Ok(Some(Recovered { folder, parts: conversion.done, until_ns, damage }))
+
+    fn add(&mut self, rows: &Rows) -> Result<(), String> {
+        self.conversion.add(rows).map_err(|error| error.to_string())
+    }
+
+    fn finish(mut self, manifest: &mut Manifest, for_good: bool) -> Result<Recovered, String> {
+        let open = std::mem::take(&mut self.open).into_rows().map_err(|error| error.to_string())?;
+        open.iter().try_for_each(|rows| self.add(rows))?;
+        if let Some(until_ns) = self.until_ns {
+            self.add(&tail(manifest, until_ns, self.written_ns)?)?;
+            manifest.session.end_ns = manifest.session.end_ns.max(until_ns);
+        }
+        self.conversion.finish().map_err(|error| error.to_string())?;
+        let parts = manifest.parts.iter().chain(&self.conversion.done);
+        let calls: u64 = parts.filter(|part| part.table == CALLS.name).map(|part| part.rows).sum();
+        manifest.session.calls = i64::try_from(calls).unwrap_or(i64::MAX);
+        if for_good {
+            let (standing, until_ns) = (Standing::Final, 0);
+            self.add(&Rows { table: &SESSION, standing, until_ns, batch: session::row(manifest)? })?;
+            self.conversion.fill_up().and_then(|()| self.conversion.finish()).map_err(|error| error.to_string())?;
+        }
+        let Reading { folder, conversion, until_ns, damage, .. } = self;
+        Ok(Recovered { folder, parts: conversion.done, until_ns, damage })
+    }
 }
 
 /// The loss of what came behind the log; nobody knows how much.
-fn tail(manifest: &Manifest, until_ns: i64, written_ns: i64) -> Result<Rows, ArrowError> {
+fn tail(manifest: &Manifest, until_ns: i64, written_ns: i64) -> Result<Rows, String> {
     let text =
         |value: &str| -> ArrayRef { Arc::new([Some(value)].into_iter().collect::<DictionaryArray<Int32Type>>()) };
     let instant = |ns: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![ns])) };
-    let field = |name: &str, values: &ArrayRef| Field::new(name, values.data_type().clone(), false);
     let columns = [
         ("trace_id", text(&manifest.trace_id)),
         ("from_ns", instant(until_ns)),
         ("to_ns", instant(written_ns.max(until_ns))),
         ("source", text(losses::TAIL.name)),
     ];
-    let schema = Schema::new(columns.iter().map(|(name, values)| field(name, values)).collect::<Vec<Field>>());
-    let batch = RecordBatch::try_new(Arc::new(schema), columns.map(|(_, values)| values).to_vec())?;
-    let batch = log::complete(&LOSSES, &batch).map_err(ArrowError::SchemaError)?;
+    let fields = columns.each_ref().map(|(name, values)| Field::new(*name, values.data_type().clone(), false));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let batch = RecordBatch::try_new(schema, columns.map(|(_, values)| values).to_vec());
+    let batch = log::complete(&LOSSES, &batch.map_err(|error| error.to_string())?)?;
     Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns, batch })
-}
-
-fn add<'a>(conversion: &mut Conversion<Folder>, rows: impl Iterator<Item = &'a Rows>) -> Result<(), String> {
-    for rows in rows {
-        conversion.add(rows).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
 
 /// The segments of a log, in order.

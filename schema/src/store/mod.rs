@@ -4,3 +4,4 @@
 pub mod convert;
 pub mod log;
 pub mod part;
+pub mod session;
