@@ -6,7 +6,7 @@ use crate::recover;
 use crate::trace;
 use ipc_schema::manifest::{self, Manifest};
 use ipc_schema::tables::{CALLS, TABLES};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -29,16 +29,12 @@ pub fn repair(path: &Path) -> Result<Option<Repaired>, Error> {
         return Ok(None);
     }
     let failed = |error: io::Error| Error::Usage(format!("cannot repair {}: {error}", path.display()));
-    let directory = File::open(path).map_err(failed)?;
-    match directory.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(Error::Usage(format!("{} is still being recorded: end ipc-recorder first", path.display())));
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    if recover::is_being_recorded(path).map_err(failed)? {
+        return Err(Error::Usage(format!("{} is still being recorded: end ipc-recorder first", path.display())));
     }
     let folder = tempfile::Builder::new().prefix(".repair").tempdir_in(path).map_err(failed)?;
     let mut recovered = recover::read_into(path, &mut manifest, folder, true)?;
+    trace::unlisted_parts(path, &manifest)?.iter().try_for_each(|(_, part)| fs::remove_file(part)).map_err(failed)?;
     let calls = recovered.parts.iter().filter(|part| part.table == CALLS.name).map(|part| part.rows).sum();
     for part in &recovered.parts {
         let (from, to) = (recovered.folder.path().join(&part.file), path.join(&part.file));

@@ -77,13 +77,15 @@ impl Trace {
             parts.sort_by(|a, b| a.path.cmp(&b.path));
         }
         if !trace.manifest.complete {
-            trace.warnings.push(
-                match trace.recovered {
-                    Some(_) => "the recording did not end properly (or still runs): its last second is not here",
-                    None => "the recording did not end properly: what came after its last complete part is not here",
-                }
-                .to_owned(),
-            );
+            trace.warnings.push(match (&trace.recovered, recover::is_being_recorded(path)) {
+                (Some(_), Ok(true)) => "it is still being recorded: its last second is not here".to_owned(),
+                (Some(_), _) => format!(
+                    "the recording did not end properly: what came behind its log is not here; `ipc-analyzer repair {}` \
+                     completes the files",
+                    path.display()
+                ),
+                (None, _) => "the recording did not end properly: what came behind its log is not here".to_owned(),
+            });
         }
         Ok(trace)
     }
@@ -143,24 +145,34 @@ impl Trace {
     }
 
     fn add_unlisted_parts(&mut self) -> Result<(), Error> {
-        for table in tables::TABLES {
-            let files = list_parquet(&self.path.join(table.name))?;
-            let known: HashSet<PathBuf> = self.parts_of(table).iter().map(|p| p.path.clone()).collect();
-            for path in files.into_iter().filter(|path| !known.contains(path)) {
-                if self.manifest.log_from.is_some() {
-                    continue; // the log has its rows
-                }
-                let bytes = size_of_part(&path)?;
-                self.warnings.push(format!(
-                    "{} is not listed in trace.json: it is read, but no checksum vouches for it",
-                    path.display()
-                ));
-                let part = Part { table, path, bytes, listed: None, blocks: None };
-                self.parts.entry(table.name).or_default().push(part);
-            }
+        if self.manifest.log_from.is_some() {
+            return Ok(()); // the log has their rows
+        }
+        for (table, path) in unlisted_parts(&self.path, &self.manifest)? {
+            let bytes = size_of_part(&path)?;
+            self.warnings.push(format!(
+                "{} is not listed in trace.json: it is read, but no checksum vouches for it",
+                path.display()
+            ));
+            let part = Part { table, path, bytes, listed: None, blocks: None };
+            self.parts.entry(table.name).or_default().push(part);
         }
         Ok(())
     }
+}
+
+/// The parts that the manifest does not list.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn unlisted_parts(path: &Path, manifest: &Manifest) -> Result<Vec<(&'static Table, PathBuf)>, Error> {
+    let known: HashSet<PathBuf> = manifest.parts.iter().map(|part| path.join(&part.file)).collect();
+    let mut unlisted = Vec::new();
+    for table in tables::TABLES {
+        let files = list_parquet(&path.join(table.name))?;
+        unlisted.extend(files.into_iter().filter(|path| !known.contains(path)).map(|path| (*table, path)));
+    }
+    Ok(unlisted)
 }
 
 /// The manifest, and what stands in the log alone.

@@ -66,6 +66,14 @@ pub fn create(path: &Path) -> Result<bool, Error> {
     Ok(false)
 }
 
+/// Says that the trace is being recorded for as long as the file is open: a reader tells by it a recording that goes on from
+/// one that died. A file system without locks makes no difference to the recording.
+pub fn lock(path: &Path) -> Option<File> {
+    let directory = File::open(path).ok()?;
+    directory.try_lock().ok()?;
+    Some(directory)
+}
+
 /// Makes a folder of a trace, unless it is there.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Where rows go: into the log at once, from there into parts beside the recording.
 
-use crate::directory::Error;
+use crate::directory::{self, Error};
 use crate::log::Log;
 use crate::parts::Parts;
 use crate::priority;
@@ -31,6 +31,8 @@ pub struct Sink {
     /// What is to be synced; has room for one.
     unsynced: Sender<Arc<File>>,
     parts_bytes: Arc<AtomicU64>,
+    /// Held as long as the trace is being written.
+    _lock: Option<File>,
 }
 
 impl Sink {
@@ -39,6 +41,7 @@ impl Sink {
     /// # Errors
     /// The disk refuses.
     pub fn begin(directory: &Path, manifest: Manifest) -> Result<Sink, Error> {
+        let lock = directory::lock(directory);
         let parts = Parts::begin(directory, manifest)?;
         let log = Log::begin(directory)?;
         let parts_bytes = Arc::new(AtomicU64::new(0));
@@ -60,6 +63,7 @@ impl Sink {
             converter,
             unsynced,
             parts_bytes,
+            _lock: lock,
         })
     }
 

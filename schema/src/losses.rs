@@ -29,6 +29,7 @@ sources! {
     UNEXPLAINED  "unexplained"  true   "record numbers are missing that no counter explains";
     MALFORMED    "malformed"    true   "a record was not what its kind says";
     TAIL         "tail"         true   "the recording did not end, or goes on: what came behind the last block of its log";
+    LOG_DAMAGED  "log_damaged"  true   "a part of the log could not be read";
     RECORDS      "records"      false  "context, fork, exec, exit or stack records found no room: names, lives and stacks are incomplete";
     STACKS       "stacks"       false  "more distinct stacks than are kept: `stack_id` is NULL";
     COPY_FAULT   "copy_fault"   false  "user memory that the kernel had read could not be copied: details are NULL";

@@ -7,14 +7,14 @@ use crate::error::Error;
 use crate::part;
 use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Int32Type, Schema};
-use ipc_schema::losses;
+use ipc_schema::losses::{self, Source};
 use ipc_schema::manifest::{Manifest, Part};
 use ipc_schema::store::convert::{Conversion, Place};
 use ipc_schema::store::log::{self, Blocks, Rows, Standing};
 use ipc_schema::store::session;
 use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};
 use open::Open;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,18 @@ pub struct Recovered {
     pub damage: Vec<String>,
 }
 
+/// Whether the recorder still has its lock on the trace.
+///
+/// # Errors
+/// The file system has no locks.
+pub fn is_being_recorded(trace: &Path) -> io::Result<bool> {
+    match File::open(trace)?.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Reads the log of a trace; `None` if it has none.
 ///
 /// # Errors
@@ -59,9 +71,9 @@ pub fn read_into(trace: &Path, manifest: &mut Manifest, folder: TempDir, for_goo
     let place = folder.path().to_owned();
     let conversion = Conversion::new(Folder(place.clone()), CREATED_BY, &manifest.parts);
     let (open, damage) = (Open::default(), Vec::new());
-    let mut reading = Reading { folder, conversion, open, until_ns: None, written_ns: 0, damage };
+    let mut reading = Reading { folder, conversion, open, until_ns: None, gap_from_ns: None, written_ns: 0, damage };
     let first = manifest.log_from.unwrap_or(0);
-    let read = segments(trace, first).iter().try_for_each(|path| reading.read(path));
+    let read = segments(trace, first).iter().try_for_each(|path| reading.read(path, manifest));
     read.and_then(|()| reading.finish(manifest, for_good)).map_err(|what| no_room(trace, &place, &what))
 }
 
@@ -76,6 +88,8 @@ struct Reading {
     conversion: Conversion<Folder>,
     open: Open,
     until_ns: Option<i64>,
+    /// What was read last before something that could not be read.
+    gap_from_ns: Option<i64>,
     /// When the log was last written to, nanoseconds since the epoch.
     written_ns: i64,
     damage: Vec<String>,
@@ -83,7 +97,7 @@ struct Reading {
 
 impl Reading {
     /// Reads a segment, as far as it is whole.
-    fn read(&mut self, path: &Path) -> Result<(), String> {
+    fn read(&mut self, path: &Path, manifest: &Manifest) -> Result<(), String> {
         let Ok(file) = File::open(path) else { return Ok(()) }; // it became parts meanwhile
         let found = file.metadata().map_err(|error| error.to_string())?;
         let written = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -93,14 +107,26 @@ impl Reading {
         loop {
             match part::guard(|| blocks.next().transpose()) {
                 Ok(None) => return Ok(()),
-                Ok(Some(block)) => self.take(&block)?,
+                Ok(Some(block)) => {
+                    self.bridge(&block, manifest)?;
+                    self.take(&block)?;
+                }
                 Err(what) => {
                     let (left, path) = (found.len().saturating_sub(blocks.whole_bytes), path.display());
                     self.damage.push(format!("the last {left} bytes of {path} are not whole and left out: {what}"));
+                    self.gap_from_ns = self.gap_from_ns.or(Some(self.until_ns.unwrap_or(manifest.session.start_ns)));
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// A block behind something that could not be read: what is between is lost, and nobody knows which calls ended there.
+    fn bridge(&mut self, block: &[Rows], manifest: &Manifest) -> Result<(), String> {
+        let (Some(from_ns), Some(rows)) = (self.gap_from_ns, block.first()) else { return Ok(()) };
+        self.gap_from_ns = None;
+        self.open.forget_calls();
+        self.add(&lost(manifest, losses::LOG_DAMAGED, from_ns, rows.until_ns)?)
     }
 
     fn take(&mut self, block: &[Rows]) -> Result<(), String> {
@@ -122,7 +148,7 @@ impl Reading {
         let open = std::mem::take(&mut self.open).into_rows().map_err(|error| error.to_string())?;
         open.iter().try_for_each(|rows| self.add(rows))?;
         if let Some(until_ns) = self.until_ns {
-            self.add(&tail(manifest, until_ns, self.written_ns)?)?;
+            self.add(&lost(manifest, losses::TAIL, until_ns, self.written_ns)?)?;
             manifest.session.end_ns = manifest.session.end_ns.max(until_ns);
         }
         self.conversion.finish().map_err(|error| error.to_string())?;
@@ -139,22 +165,22 @@ impl Reading {
     }
 }
 
-/// The loss of what came behind the log; nobody knows how much.
-fn tail(manifest: &Manifest, until_ns: i64, written_ns: i64) -> Result<Rows, String> {
+/// A loss of which nobody knows how much it is.
+fn lost(manifest: &Manifest, source: Source, from_ns: i64, to_ns: i64) -> Result<Rows, String> {
     let text =
         |value: &str| -> ArrayRef { Arc::new([Some(value)].into_iter().collect::<DictionaryArray<Int32Type>>()) };
     let instant = |ns: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![ns])) };
     let columns = [
         ("trace_id", text(&manifest.trace_id)),
-        ("from_ns", instant(until_ns)),
-        ("to_ns", instant(written_ns.max(until_ns))),
-        ("source", text(losses::TAIL.name)),
+        ("from_ns", instant(from_ns)),
+        ("to_ns", instant(to_ns.max(from_ns))),
+        ("source", text(source.name)),
     ];
     let fields = columns.each_ref().map(|(name, values)| Field::new(*name, values.data_type().clone(), false));
     let schema = Arc::new(Schema::new(fields.to_vec()));
     let batch = RecordBatch::try_new(schema, columns.map(|(_, values)| values).to_vec());
     let batch = log::complete(&LOSSES, &batch.map_err(|error| error.to_string())?)?;
-    Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns, batch })
+    Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns: to_ns, batch })
 }
 
 /// The segments of a log, in order.

@@ -59,6 +59,16 @@ impl Open {
         Ok(())
     }
 
+    /// Something of the log is missing: a call that was open before may have ended in it. Those that are still open are told
+    /// again where the next segment begins.
+    pub fn forget_calls(&mut self) {
+        for (of_table, (table, ..)) in self.tables.iter_mut().zip(TABLES) {
+            if table.name == CALLS.name || table.name == SEM_OPS.name {
+                *of_table = OfTable::default();
+            }
+        }
+    }
+
     /// What remains is what had not ended.
     ///
     /// # Errors

@@ -260,6 +260,7 @@ fn time_of(instants: &ArrayRef) -> ArrayRef {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
     use crate::tables::{LOSSES, OBJECTS};
     use arrow::array::{DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray};
