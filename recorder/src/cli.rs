@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::bounds::KeepFree;
 use crate::libraries::{self, Choice};
 use crate::plan::Way;
 use clap::{Args, Parser, Subcommand};
@@ -24,7 +25,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Action {
     /// Record calls into a trace directory.
-    Record(Record),
+    Record(Box<Record>),
     /// Write what is there now: the calls that threads are inside of, the objects, queued messages and limits. Needs
     /// no eBPF.
     Snapshot(SnapshotOptions),
@@ -124,6 +125,9 @@ pub struct Record {
     #[arg(long, default_value = "8MiB", value_parser = ring_size, value_name = "SIZE")]
     pub ring_size: u32,
 
+    #[command(flatten)]
+    pub limits: Limits,
+
     /// Record this command and its descendants
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -139,6 +143,23 @@ pub struct SnapshotOptions {
     /// Keep the command lines of processes, too: they may hold secrets
     #[arg(long)]
     pub cmdline: bool,
+}
+
+/// What of the machine a recording may take.
+#[derive(Args)]
+pub struct Limits {
+    /// How large the trace may become; then its oldest parts are deleted, and counted as lost: 10GiB
+    #[arg(long, default_value = "10GiB", value_parser = size, value_name = "SIZE")]
+    pub max_size: u64,
+
+    /// How much of the disk stays free: 5GiB, 10%. What does not fit waits in memory, then is counted as lost, and recording
+    /// resumes when there is room [default: 10%, at most 4GiB]
+    #[arg(long, value_parser = keep_free, value_name = "SIZE|PERCENT")]
+    pub keep_free: Option<KeepFree>,
+
+    /// Bytes of a segment of the log
+    #[arg(long, value_parser = size, hide = true)]
+    pub segment_size: Option<u64>,
 }
 
 /// A way to attach, or the choice of it.
@@ -180,6 +201,18 @@ fn library(text: &str) -> Result<Choice, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 10s, 500ms or 5m"))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 10GiB"))
+}
+
+fn keep_free(text: &str) -> Result<KeepFree, String> {
+    match text.strip_suffix('%').map(str::parse) {
+        None => size(text).map(KeepFree::Bytes),
+        Some(Ok(percent @ 0..=100)) => Ok(KeepFree::Percent(percent)),
+        Some(_) => Err("write it as 10%, or as 5GiB".into()),
+    }
 }
 
 fn ring_size(text: &str) -> Result<u32, String> {
@@ -267,6 +300,8 @@ mod tests {
     #[test]
     fn sizes_of_rings_are_powers_of_two() {
         assert_eq!(ring_size("64KiB"), Ok(65536));
+        assert_eq!((keep_free("5%"), keep_free("1MiB")), (Ok(KeepFree::Percent(5)), Ok(KeepFree::Bytes(1 << 20))));
+        assert!(keep_free("101%").is_err() && keep_free("x").is_err());
         assert!(ring_size("3MiB").is_err() && ring_size("8TiB").is_err() && ring_size("x").is_err());
     }
 }

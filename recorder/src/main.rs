@@ -5,6 +5,7 @@
 mod attach;
 mod batch;
 mod binaries;
+mod bounds;
 mod btf;
 mod call;
 mod capture;
@@ -84,7 +85,7 @@ impl From<std::io::Error> for Failure {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().action {
-        Action::Record(options) => record::run(options),
+        Action::Record(options) => record::run(&options),
         Action::Snapshot(options) => observer::once(&options),
         Action::SnapshotHelper => snapshot::serve().map(|()| 0).map_err(Failure::from),
         Action::Doctor => doctor::run(),

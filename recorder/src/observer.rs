@@ -4,6 +4,7 @@
 use crate::Failure;
 use crate::attach::Slots;
 use crate::batch::Frame;
+use crate::bounds::Bounds;
 use crate::capture::News;
 use crate::cli::SnapshotOptions;
 use crate::directory;
@@ -88,7 +89,7 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
     directory::create(&directory)?;
     let manifest = session::manifest(&session)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
-    let mut writer = Writer::new(Sink::begin(&directory, manifest)?, frame);
+    let mut writer = Writer::new(Sink::begin(&directory, manifest, Bounds::NONE)?, frame);
     let finished = look(options, &mut helper, &mut session.missing)?;
     session.calls = finished.calls.len() as i64;
     let clock = session::clock_sample();

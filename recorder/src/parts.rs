@@ -4,23 +4,41 @@
 //! listed in `trace.json`, which is itself replaced atomically, and which says in the same stroke that the segment is done.
 
 use crate::directory::{self, Error, named};
-use crate::log;
-use ipc_schema::manifest::{self, Manifest, Session};
-use ipc_schema::store::convert::{Conversion, Place};
+use crate::log::{self, GivenUp, Segment};
+use ipc_schema::losses::{ROTATED_OUT, WRITE_FAILED};
+use ipc_schema::manifest::{self, Manifest, Part, Session};
+use ipc_schema::store::convert::{Conversion, Numbers, Place};
 use ipc_schema::store::log::{Blocks, Rows, Standing};
+use ipc_schema::store::loss::Loss;
 use ipc_schema::store::session;
-use ipc_schema::tables::{SESSION, Table};
+use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const CREATED_BY: &str = concat!("ipc-recorder ", env!("CARGO_PKG_VERSION"));
 
+/// What one segment became, as far as it may be deleted: what was lost stays told.
+struct Group {
+    files: Vec<String>,
+    bytes: u64,
+    /// The loss that its deletion is.
+    loss: Loss,
+}
+
 /// The parts of a trace.
 pub struct Parts {
     directory: PathBuf,
+    /// What there may be of them and the log.
+    max_bytes: u64,
     /// What `trace.json` holds.
     pub manifest: Manifest,
+    numbers: Numbers,
+    /// The oldest first.
+    groups: VecDeque<Group>,
+    /// Calls that were written and are lost.
+    pub lost_calls: i64,
 }
 
 impl Parts {
@@ -28,9 +46,11 @@ impl Parts {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest) -> Result<Parts, Error> {
-        let parts = Parts { directory: directory.to_owned(), manifest };
-        parts.write_manifest()?;
+    pub fn begin(directory: &Path, manifest: Manifest, max_bytes: u64) -> Result<Parts, Error> {
+        let numbers = Numbers::behind(&manifest.parts);
+        let groups = VecDeque::new();
+        let parts = Parts { directory: directory.to_owned(), max_bytes, manifest, numbers, groups, lost_calls: 0 };
+        parts.write_manifest(&parts.manifest)?;
         Ok(parts)
     }
 
@@ -39,59 +59,104 @@ impl Parts {
         self.manifest.parts.iter().map(|part| part.bytes).sum()
     }
 
-    /// Turns a closed segment into parts, and removes it.
+    /// Turns a closed segment into parts, and removes it; and the oldest parts, if there are too many.
     ///
     /// # Errors
     /// The disk refuses: then no part of it is listed, and the segment is still there.
-    pub fn convert(&mut self, segment: u32) -> Result<(), Error> {
+    pub fn convert(&mut self, segment: &Segment) -> Result<(), Error> {
+        let path = log::path_of(&self.directory, segment.number);
+        let (too_old, kept) = self.too_old(segment.bytes);
+        let mut losses: Vec<Loss> = self.groups.range(..too_old).map(|group| group.loss).collect();
+        losses.retain(|loss| loss.count != Some(0));
+        let trace_id = self.manifest.trace_id.clone();
         let directory = self.directory.clone();
-        let path = log::path_of(&directory, segment);
-        self.add(|conversion| {
-            let mut blocks = Blocks::new(File::open(&path).map_err(named(&path))?);
-            while let Some(block) = blocks.next() {
-                let block = block.map_err(|what| Error::write(&path, format!("cannot be read back: {what}")))?;
-                for rows in block.iter().filter(|rows| rows.standing == Standing::Final) {
-                    conversion.add(rows).map_err(|error| Error::write(&directory, error))?;
+        let mut read_calls = 0;
+        let parts = self.write(|conversion| {
+            let failed = |what: &dyn std::fmt::Display| Error::write(&directory, what);
+            for rows in Final::of(&path)? {
+                if rows.table.name == CALLS.name {
+                    read_calls += rows.batch.num_rows() as u64;
                 }
+                conversion.add(&rows).map_err(|error| failed(&error))?;
             }
-            Ok(())
+            losses.extend(unreadable(segment, read_calls));
+            losses.iter().try_for_each(|loss| {
+                let row = loss.row(&trace_id).map_err(|error| failed(&error))?;
+                conversion.add(&row).map_err(|error| failed(&error))
+            })
         })?;
-        self.manifest.log_from = Some(segment + 1);
-        self.write_manifest()?;
-        fs::remove_file(&path).map_err(named(&path))
+        let group = group(segment, read_calls, &parts);
+        let manifest = Manifest {
+            parts: kept.into_iter().chain(parts).collect(),
+            log_from: Some(segment.number + 1),
+            ..self.manifest.clone()
+        };
+        let is_durable = self.commit(manifest)?;
+        self.lost_calls += losses.iter().filter_map(|loss| loss.count).sum::<i64>();
+        let removed: Vec<Group> = self.groups.drain(..too_old).collect();
+        for file in removed.iter().flat_map(|group| &group.files) {
+            let _ = fs::remove_file(self.directory.join(file)); // nothing lists it any more
+        }
+        self.groups.push_back(group);
+        if is_durable {
+            let _ = fs::remove_file(&path); // trace.json says that it is done
+        }
+        Ok(())
     }
 
-    /// Completes the trace, all segments of which were converted; a table without rows gets one empty part, so that every
+    /// How many groups have to go for so many bytes more, and the parts that stay.
+    fn too_old(&self, more: u64) -> (usize, Vec<Part>) {
+        let mut excess = (self.bytes() + more).saturating_sub(self.max_bytes);
+        let mut count = 0;
+        while let Some(group) = self.groups.get(count).filter(|_| excess > 0) {
+            excess = excess.saturating_sub(group.bytes);
+            count += 1;
+        }
+        let goes = |part: &Part| self.groups.range(..count).any(|group| group.files.contains(&part.file));
+        let kept = self.manifest.parts.iter().filter(|part| !goes(part)).cloned().collect();
+        (count, kept)
+    }
+
+    /// Completes the trace, all segments of which were converted, with what of the log could not be written; a table without rows gets one empty part, so that every
     /// reader finds it.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn complete(&mut self, session: Session) -> Result<(), Error> {
-        self.manifest.session = session;
+    pub fn complete(&mut self, mut session: Session, given_up: Option<GivenUp>) -> Result<(), Error> {
+        self.lost_calls += given_up.as_ref().and_then(|given_up| given_up.lost.count).unwrap_or(0);
+        session.calls -= self.lost_calls;
+        session.lost_calls += self.lost_calls;
+        let mut manifest = Manifest { session, ..self.manifest.clone() };
         let directory = self.directory.clone();
         let failed = |what: &dyn std::fmt::Display| Error::write(&directory, what);
-        let batch = session::row(&self.manifest).map_err(|what| failed(&what))?;
-        let row = Rows { table: &SESSION, standing: Standing::Final, until_ns: 0, batch };
-        self.add(|conversion| {
-            conversion.add(&row).and_then(|()| conversion.fill_up()).map_err(|error| failed(&error))
+        let batch = session::row(&manifest).map_err(|what| failed(&what))?;
+        let mut rows = vec![Rows { table: &SESSION, standing: Standing::Final, until_ns: 0, batch }];
+        if let Some(given_up) = given_up {
+            rows.push(given_up.lost.row(&manifest.trace_id).map_err(|what| failed(&what))?);
+            rows.extend(given_up.kept);
+        }
+        let mut parts = self.write(|conversion| {
+            let added = rows.iter().try_for_each(|rows| conversion.add(rows)).and_then(|()| conversion.finish());
+            added.and_then(|()| conversion.fill_up(&manifest.parts)).map_err(|error| failed(&error))
         })?;
-        self.manifest.log_from = None;
-        self.manifest.complete = true;
-        self.write_manifest()?;
+        manifest.parts.append(&mut parts);
+        manifest.log_from = None;
+        manifest.complete = true;
+        self.commit(manifest)?;
         let folder = self.directory.join(log::FOLDER);
         fs::remove_dir_all(&folder).map_err(named(&folder))?;
         directory::give_to_caller(&self.directory)
     }
 
-    /// Adds what `fill` adds to the parts, or nothing.
-    fn add(&mut self, fill: impl FnOnce(&mut Conversion<Files>) -> Result<(), Error>) -> Result<(), Error> {
+    /// Writes what `fill` adds as parts, or nothing.
+    fn write(&mut self, fill: impl FnOnce(&mut Conversion<Files>) -> Result<(), Error>) -> Result<Vec<Part>, Error> {
         let place = Files { directory: self.directory.clone(), made: Vec::new() };
-        let mut conversion = Conversion::new(place, CREATED_BY, &self.manifest.parts);
+        let mut conversion = Conversion::new(place, CREATED_BY, &self.numbers);
         let failed = |error| Error::write(&self.directory, error);
         match fill(&mut conversion).and_then(|()| conversion.finish().map_err(failed)) {
             Ok(()) => {
-                self.manifest.parts.append(&mut conversion.done);
-                Ok(())
+                self.numbers = conversion.numbers();
+                Ok(conversion.done)
             }
             Err(error) => {
                 conversion.into_place().remove();
@@ -100,15 +165,69 @@ impl Parts {
         }
     }
 
-    fn write_manifest(&self) -> Result<(), Error> {
+    /// Replaces what `trace.json` says; parts that only the refused one lists are removed. Whether it survives a power cut.
+    fn commit(&mut self, manifest: Manifest) -> Result<bool, Error> {
+        if let Err(error) = self.write_manifest(&manifest) {
+            for part in manifest.parts.iter().filter(|part| !self.manifest.parts.contains(part)) {
+                let _ = fs::remove_file(self.directory.join(&part.file)); // the log has its rows
+            }
+            return Err(error);
+        }
+        self.manifest = manifest;
+        Ok(directory::sync(&self.directory).is_ok())
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
         let hidden = self.directory.join(format!(".{}", manifest::FILE_NAME));
-        let text = serde_json::to_string_pretty(&self.manifest).map_err(|error| Error::write(&hidden, error))?;
+        let text = serde_json::to_string_pretty(manifest).map_err(|error| Error::write(&hidden, error))?;
         let _ = fs::remove_file(&hidden); // of a try that failed
         let mut file = directory::create_file(&hidden)?;
         file.write_all(text.as_bytes()).map_err(named(&hidden))?;
         file.sync_all().map_err(named(&hidden))?;
-        fs::rename(&hidden, self.directory.join(manifest::FILE_NAME)).map_err(named(&hidden))?;
-        directory::sync(&self.directory)
+        fs::rename(&hidden, self.directory.join(manifest::FILE_NAME)).map_err(named(&hidden))
+    }
+}
+
+/// What may be deleted of a segment's parts.
+fn group(segment: &Segment, calls: u64, parts: &[Part]) -> Group {
+    let files = parts.iter().filter(|part| part.table != LOSSES.name);
+    let (from_ns, to_ns, count) = (segment.from_ns, segment.to_ns, Some(calls as i64));
+    Group {
+        bytes: files.clone().map(|part| part.bytes).sum(),
+        files: files.map(|part| part.file.clone()).collect(),
+        loss: Loss { source: ROTATED_OUT, from_ns, to_ns, count },
+    }
+}
+
+/// Calls that were written to a segment and cannot be read back.
+fn unreadable(segment: &Segment, read: u64) -> Option<Loss> {
+    let count = segment.calls.checked_sub(read).filter(|count| *count > 0)?;
+    let (from_ns, to_ns, count) = (segment.from_ns, segment.to_ns, Some(count as i64));
+    Some(Loss { source: WRITE_FAILED, from_ns, to_ns, count })
+}
+
+/// The final rows of a segment, up to the first block that is not whole.
+struct Final {
+    blocks: Blocks<File>,
+    rows: std::vec::IntoIter<Rows>,
+}
+
+impl Final {
+    fn of(path: &Path) -> Result<Final, Error> {
+        Ok(Final { blocks: Blocks::new(File::open(path).map_err(named(path))?), rows: Vec::new().into_iter() })
+    }
+}
+
+impl Iterator for Final {
+    type Item = Rows;
+
+    fn next(&mut self) -> Option<Rows> {
+        loop {
+            if let Some(rows) = self.rows.find(|rows| rows.standing == Standing::Final) {
+                return Some(rows);
+            }
+            self.rows = self.blocks.next()?.ok()?.into_iter();
+        }
     }
 }
 

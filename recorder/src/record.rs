@@ -3,8 +3,9 @@
 use crate::Failure;
 use crate::attach::{self, Filter, Probes, Request};
 use crate::batch::Frame;
+use crate::bounds::{Bounds, KeepFree};
 use crate::capture::{Capture, Settings, Totals};
-use crate::cli::{self, Attach, Exit, Record};
+use crate::cli::{self, Attach, Exit, Limits, Record};
 use crate::command;
 use crate::directory;
 use crate::follow::{self, Follow};
@@ -44,10 +45,10 @@ enum Event {
 }
 
 /// Records; returns the exit status.
-pub fn run(options: Record) -> Result<u8, Failure> {
+pub fn run(options: &Record) -> Result<u8, Failure> {
     let with_signals = !options.command.is_empty() || !options.pids.is_empty();
     let operations = cli::operations(&options.syscalls, with_signals).map_err(Failure::usage)?;
-    check_exit(&options)?;
+    check_exit(options)?;
     check_pids(&options.pids)?;
     let cgroups = cgroup_ids(&options.cgroups)?;
     attach::begin_again_if_misdetected(); // before anything is made
@@ -67,12 +68,24 @@ pub fn run(options: Record) -> Result<u8, Failure> {
     };
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
     let is_new = directory::create(&directory)?;
-    let prepared = prepare(&directory, &options, &operations, cgroups, session);
+    let prepared = prepare(&directory, options, &operations, cgroups, session);
     if prepared.is_err() && is_new {
         // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
         let _ = std::fs::remove_dir(&directory);
     }
-    prepared?.record(&options)
+    prepared?.record(options)
+}
+
+/// What may wait in memory for the disk.
+const BACKLOG_BYTES: usize = 32 << 20;
+
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        max_bytes: limits.max_size,
+        keep_free: limits.keep_free.unwrap_or(KeepFree::Default),
+        segment_bytes: limits.segment_size,
+        backlog_bytes: BACKLOG_BYTES,
+    }
 }
 
 /// Kretprobes are a comparison of kprobes.
@@ -291,7 +304,8 @@ impl Prepared {
             capture.cannot_follow();
         }
         let (directory, manifest, frame) = (self.directory.clone(), self.manifest, self.frame);
-        let begin = move || Ok(Writer::new(Sink::begin(&directory, manifest)?, frame));
+        let bounds = bounds(&options.limits);
+        let begin = move || Ok(Writer::new(Sink::begin(&directory, manifest, bounds)?, frame));
         let running = Running::start(capture, observer, begin)?;
         let command_pid = self.child.as_ref().map(Child::id);
         let watching = self.child.is_some();
@@ -411,7 +425,7 @@ impl Running {
             seconds,
             HumanCount(calls),
             HumanCount((calls as f64 / seconds.max(0.001)) as u64),
-            HumanCount(self.progress.lost.load(Ordering::Relaxed)),
+            HumanCount(self.progress.lost_calls()),
             HumanBytes(self.progress.bytes.load(Ordering::Relaxed)),
         )
     }
@@ -465,7 +479,7 @@ pub fn summarize(directory: &Path, manifest: &Manifest) {
         HumanBytes(bytes),
     );
     if session.lost_calls > 0 {
-        anstream::eprintln!("  the table `losses` tells when and where; a larger --ring-size loses less");
+        anstream::eprintln!("  the table `losses` tells when, where and why; of full rings a larger --ring-size loses less");
     }
     for missing in &session.missing {
         anstream::eprintln!("  missing: {}: {}", missing.feature, missing.reason);

@@ -1,36 +1,41 @@
 //! Where rows go: into the log at once, from there into parts beside the recording.
 
+use crate::bounds::Bounds;
 use crate::directory::{self, Error};
-use crate::log::Log;
+use crate::log::{self, Log, Segment};
 use crate::parts::Parts;
 use crate::priority;
 use arrow::array::RecordBatch;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use ipc_schema::losses::Source;
 use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::store::log::Standing;
 use ipc_schema::tables::Table;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long a segment waits that could not be converted.
+/// How long what failed waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// A trace that is being written.
 pub struct Sink {
     directory: PathBuf,
     log: Log,
-    /// Segments that still tell what lives.
-    closed: Vec<u32>,
-    segments: Sender<u32>,
-    converter: JoinHandle<(Parts, Result<(), Error>)>,
-    /// What is to be synced; has room for one.
-    unsynced: Sender<Arc<File>>,
-    parts_bytes: Arc<AtomicU64>,
+    /// Why the disk does not take what waits.
+    trouble: Option<Source>,
+    /// Segments that still tell what lives, and when all that lives was asked for.
+    closed: Vec<Segment>,
+    asked: Option<Instant>,
+    /// Whether the segment tells all that lives.
+    is_told: bool,
+    converter: Converter,
+    syncer: Syncer,
     /// Held as long as the trace is being written.
     _lock: Option<File>,
 }
@@ -40,36 +45,27 @@ impl Sink {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest) -> Result<Sink, Error> {
+    pub fn begin(directory: &Path, manifest: Manifest, bounds: Bounds) -> Result<Sink, Error> {
         let lock = directory::lock(directory);
-        let parts = Parts::begin(directory, manifest)?;
-        let log = Log::begin(directory)?;
-        let parts_bytes = Arc::new(AtomicU64::new(0));
-        let (segments, closed) = crossbeam_channel::unbounded();
+        let log = Log::begin(directory, bounds, manifest.session.start_ns)?;
+        let parts = Parts::begin(directory, manifest, bounds.max_bytes)?;
         let cannot_start = |error| Error::write(directory, format!("no thread for it: {error}"));
-        let converter = {
-            let bytes = parts_bytes.clone();
-            let work = move || convert(parts, &closed, &bytes);
-            std::thread::Builder::new().name("converter".into()).spawn(work).map_err(cannot_start)?
-        };
-        let (unsynced, to_sync) = crossbeam_channel::bounded(1);
-        let sync = move || to_sync.iter().for_each(|file: Arc<File>| drop(file.sync_data()));
-        std::thread::Builder::new().name("syncer".into()).spawn(sync).map_err(cannot_start)?;
         Ok(Sink {
             directory: directory.to_owned(),
             log,
+            trouble: None,
             closed: Vec::new(),
-            segments,
-            converter,
-            unsynced,
-            parts_bytes,
+            asked: None,
+            is_told: false,
+            converter: Converter::start(parts).map_err(cannot_start)?,
+            syncer: Syncer::start().map_err(cannot_start)?,
             _lock: lock,
         })
     }
 
     /// Bytes on the disk.
     pub fn bytes(&self) -> u64 {
-        self.parts_bytes.load(Ordering::Relaxed) + self.log.bytes()
+        self.converter.parts_bytes.load(Ordering::Relaxed) + self.converter.waiting_bytes() + self.log.bytes()
     }
 
     /// Adds rows of a table, which [`Sink::flush`] writes; everything before `until_ns` was added before.
@@ -86,76 +82,174 @@ impl Sink {
         self.log.add(table, standing, until_ns, batch)
     }
 
-    /// Writes what was added: the death of this process does not take it away any more.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn flush(&mut self) -> Result<(), Error> {
-        self.log.write()
+    /// Writes what was added: the death of this process does not take it away any more. What the disk refuses waits.
+    pub fn flush(&mut self) {
+        let directory = self.directory.display();
+        let written = self.log.write(self.unconverted_bytes(), false);
+        if written.is_ok() && self.is_told {
+            self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
+        }
+        match written {
+            Ok(()) if self.trouble.take().is_some() => anstream::eprintln!("ipc-recorder: {directory}: writing again"),
+            Err(error) if self.trouble.is_none() => {
+                self.trouble = Some(log::source_of(&error));
+                anstream::eprintln!(
+                    "ipc-recorder: cannot write to {directory}: {error}; what is recorded waits in memory, as long as \
+                     that lasts"
+                );
+            }
+            Ok(()) | Err(_) => {}
+        }
     }
 
-    /// Begins the next segment if it is time; then all that lives is to be told.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn turn(&mut self) -> Result<bool, Error> {
-        if !self.log.is_full() || !self.closed.is_empty() {
-            return Ok(false);
-        }
-        self.closed.push(self.log.close_segment()?);
-        Ok(true)
+    /// Under which name rows of a table are lost now: memory is full of what the disk refuses.
+    pub fn refuses(&self, table: &Table) -> Option<Source> {
+        self.trouble.filter(|_| self.log.is_overfull(table))
     }
 
-    /// The segment tells all that lives: the one before it is not needed any more.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn all_told(&mut self) -> Result<(), Error> {
-        self.log.write()?;
-        for segment in self.closed.drain(..) {
-            let _ = self.segments.send(segment); // it ends with this sink
+    /// Begins the next segment if it is time. Whether all that lives is to be told, for the segment before to be let go.
+    pub fn turn(&mut self) -> bool {
+        if self.syncer.has_failed() {
+            self.log.break_off(); // what it holds may be lost; it is not tried again
         }
-        Ok(())
+        // That it cannot begin is no news: writing tells.
+        if self.closed.is_empty()
+            && self.log.is_full()
+            && let Ok(segment) = self.log.next_segment()
+        {
+            self.syncer.sync(segment.file.clone());
+            self.closed.push(segment);
+            (self.asked, self.is_told) = (None, false);
+        }
+        let is_due = self.asked.is_none_or(|asked| asked.elapsed() >= RETRY);
+        let wants_all = !self.closed.is_empty() && !self.is_told && is_due;
+        if wants_all {
+            self.asked = Some(Instant::now());
+        }
+        wants_all
+    }
+
+    /// What was added tells all that lives.
+    pub fn all_told(&mut self) {
+        self.is_told = true;
+        self.flush();
     }
 
     /// Has what was written survive a power cut, soon: beside the recording, for a disk may take its time.
     pub fn sync(&self) {
-        match self.unsynced.try_send(self.log.file()) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
+        self.syncer.sync_soon(self.log.file());
+    }
+
+    /// Bytes of segments that are to become parts.
+    fn unconverted_bytes(&self) -> u64 {
+        self.converter.waiting_bytes() + self.closed.iter().map(|segment| segment.bytes).sum::<u64>()
     }
 
     /// Completes the trace; what `trace.json` holds.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk refuses: then the trace is as a crash leaves it.
     pub fn finish(mut self, session: Session) -> Result<Manifest, Error> {
-        self.closed.push(self.log.close_segment()?);
-        self.all_told()?;
-        drop(self.segments);
-        let (mut parts, converted) = self
-            .converter
-            .join()
-            .map_err(|_| Error::write(&self.directory, "a thread panicked; please report this"))?;
-        converted?;
-        parts.complete(session)?;
+        let unfinished = |directory: &Path, error: &dyn std::fmt::Display| {
+            let name = directory.display();
+            let what = format!("{error}; what was written is there: `ipc-analyzer repair {name}` completes it");
+            Error::write(directory, what)
+        };
+        self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
+        let mut given_up = None;
+        while let Err(error) = self.log.write(self.converter.waiting_bytes(), true) {
+            if !self.make_room() {
+                given_up = Some(self.log.give_up(&error));
+                break;
+            }
+        }
+        self.converter.convert(self.log.end());
+        let (mut parts, converted) = self.converter.end();
+        converted.map_err(|error| unfinished(&self.directory, &error))?;
+        parts.complete(session, given_up).map_err(|error| unfinished(&self.directory, &error))?;
         Ok(parts.manifest)
+    }
+
+    /// Has what was written become parts, which are smaller; whether that was possible.
+    fn make_room(&mut self) -> bool {
+        if self.log.bytes() > 0
+            && let Ok(segment) = self.log.next_segment()
+        {
+            self.converter.convert(segment);
+        }
+        self.converter.waiting_bytes() > 0 && self.converter.wait()
+    }
+}
+
+/// The thread that turns segments into parts.
+struct Converter {
+    segments: Sender<Segment>,
+    /// The bytes of each segment that was converted; `None`: it could not be.
+    converted: Receiver<Option<u64>>,
+    thread: JoinHandle<(Parts, Result<(), Error>)>,
+    given_bytes: u64,
+    taken_bytes: Cell<u64>,
+    parts_bytes: Arc<AtomicU64>,
+}
+
+impl Converter {
+    fn start(parts: Parts) -> std::io::Result<Converter> {
+        let (segments, closed) = crossbeam_channel::unbounded();
+        let (tell, converted) = crossbeam_channel::unbounded();
+        let parts_bytes = Arc::new(AtomicU64::new(0));
+        let bytes = parts_bytes.clone();
+        let work = move || convert(parts, &closed, &tell, &bytes);
+        let thread = std::thread::Builder::new().name("converter".into()).spawn(work)?;
+        Ok(Converter { segments, converted, thread, given_bytes: 0, taken_bytes: Cell::new(0), parts_bytes })
+    }
+
+    fn convert(&mut self, segment: Segment) {
+        self.given_bytes += segment.bytes;
+        let _ = self.segments.send(segment); // it ends with this
+    }
+
+    /// Bytes of the segments that are no parts yet.
+    fn waiting_bytes(&self) -> u64 {
+        let taken: u64 = self.converted.try_iter().flatten().sum();
+        self.taken_bytes.set(self.taken_bytes.get() + taken);
+        self.given_bytes - self.taken_bytes.get()
+    }
+
+    /// Waits until a segment is converted; whether it could be.
+    fn wait(&self) -> bool {
+        let Ok(Some(bytes)) = self.converted.recv() else { return false };
+        self.taken_bytes.set(self.taken_bytes.get() + bytes);
+        true
+    }
+
+    fn end(self) -> (Parts, Result<(), Error>) {
+        drop(self.segments);
+        match self.thread.join() {
+            Ok(ended) => ended,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }
 
 /// Converts segments as they are closed, and again if that fails, until there will be no more.
-fn convert(mut parts: Parts, closed: &Receiver<u32>, bytes: &AtomicU64) -> (Parts, Result<(), Error>) {
+fn convert(
+    mut parts: Parts,
+    closed: &Receiver<Segment>,
+    tell: &Sender<Option<u64>>,
+    bytes: &AtomicU64,
+) -> (Parts, Result<(), Error>) {
     priority::set(priority::CONVERTER);
-    let mut waiting: VecDeque<u32> = VecDeque::new();
+    let mut waiting: VecDeque<Segment> = VecDeque::new();
     let mut is_open = true;
     loop {
         let mut result = Ok(());
-        while let Some(segment) = waiting.front() {
-            result = parts.convert(*segment);
+        while let Some(segment) = waiting.pop_front() {
+            result = parts.convert(&segment);
+            let _ = tell.send(result.is_ok().then_some(segment.bytes)); // the sink may be gone
             if result.is_err() {
+                waiting.push_front(segment);
                 break;
             }
-            waiting.pop_front();
         }
         bytes.store(parts.bytes(), Ordering::Relaxed);
         if !is_open {
@@ -166,5 +260,52 @@ fn convert(mut parts: Parts, closed: &Receiver<u32>, bytes: &AtomicU64) -> (Part
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => is_open = false,
         }
+    }
+}
+
+/// The thread that waits for the disk.
+struct Syncer {
+    files: Sender<Arc<File>>,
+    state: Arc<SyncState>,
+}
+
+#[derive(Default)]
+struct SyncState {
+    is_asked: AtomicBool,
+    has_failed: AtomicBool,
+}
+
+impl Syncer {
+    fn start() -> std::io::Result<Syncer> {
+        let (files, to_sync) = crossbeam_channel::unbounded::<Arc<File>>();
+        let state = Arc::new(SyncState::default());
+        let of_thread = state.clone();
+        let work = move || {
+            for file in to_sync {
+                of_thread.is_asked.store(false, Ordering::Release);
+                if file.sync_data().is_err() {
+                    of_thread.has_failed.store(true, Ordering::Release);
+                }
+            }
+        };
+        std::thread::Builder::new().name("syncer".into()).spawn(work)?;
+        Ok(Syncer { files, state })
+    }
+
+    /// In its turn.
+    fn sync(&self, file: Arc<File>) {
+        let _ = self.files.send(file); // it ends with this
+    }
+
+    /// In its turn, unless that is asked for already.
+    fn sync_soon(&self, file: Arc<File>) {
+        if !self.state.is_asked.swap(true, Ordering::AcqRel) {
+            self.sync(file);
+        }
+    }
+
+    /// Whether something was lost since this was last asked.
+    fn has_failed(&self) -> bool {
+        self.state.has_failed.swap(false, Ordering::AcqRel)
     }
 }

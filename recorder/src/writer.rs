@@ -10,12 +10,14 @@ use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use crossbeam_channel::Receiver;
+use ipc_schema::losses::{self, Source};
 use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::store::log::Standing;
+use ipc_schema::store::loss::Loss;
 use ipc_schema::tables::{
     CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SIGNALS, STACKS, THREADS, Table,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -32,10 +34,19 @@ pub struct Progress {
     pub calls: AtomicU64,
     /// Bytes on disk.
     pub bytes: AtomicU64,
-    /// Calls lost so far.
+    /// Calls lost so far before they came to the writer…
     pub lost: AtomicU64,
+    /// …and in it.
+    pub unwritten: AtomicU64,
     /// Whether the writer wants to know all that lives.
     pub wants_all: AtomicBool,
+}
+
+impl Progress {
+    /// Calls lost so far.
+    pub fn lost_calls(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed) + self.unwritten.load(Ordering::Relaxed)
+    }
 }
 
 /// Writes rows until the other side hangs up.
@@ -44,14 +55,29 @@ pub struct Writer {
     frame: Frame,
     calls: Vec<Call>,
     begun: Instant,
-    /// Everything before this instant was taken, nanoseconds since the epoch.
+    /// What was taken last ended between these instants, nanoseconds since the epoch.
+    from_ns: i64,
     until_ns: i64,
+    /// What is being lost.
+    gap: Option<Gap>,
+    lost_calls: i64,
+    lost_others: i64,
+}
+
+/// What is lost because the disk refuses.
+struct Gap {
+    source: Source,
+    from_ns: i64,
+    calls: i64,
+    /// Rows that are no calls.
+    others: i64,
 }
 
 impl Writer {
     /// A writer into `sink`.
     pub fn new(sink: Sink, frame: Frame) -> Writer {
-        Writer { sink, frame, calls: Vec::new(), begun: Instant::now(), until_ns: 0 }
+        let (begun, lost_calls, lost_others) = (Instant::now(), 0, 0);
+        Writer { sink, frame, calls: Vec::new(), begun, from_ns: 0, until_ns: 0, gap: None, lost_calls, lost_others }
     }
 
     /// Writes everything that arrives; the last message is followed by the end of the channel.
@@ -62,12 +88,15 @@ impl Writer {
         priority::set(priority::WRITER);
         while let Ok(finished) = rows.recv() {
             self.take(finished)?;
-            if self.sink.turn()? {
+            if self.sink.turn() {
                 progress.wants_all.store(true, Ordering::Relaxed);
             }
+            let lost = self.lost_calls + self.gap.as_ref().map_or(0, |gap| gap.calls);
+            progress.unwritten.store(lost as u64, Ordering::Relaxed);
             progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);
         }
         self.write_calls()?;
+        self.end_gap()?;
         Ok(self)
     }
 
@@ -78,11 +107,17 @@ impl Writer {
     pub fn write_all(&mut self, finished: Finished) -> Result<(), Error> {
         self.take(finished)?;
         self.write_calls()?;
-        if self.sink.turn()? { self.sink.all_told() } else { Ok(()) }
+        if self.sink.turn() {
+            self.sink.all_told();
+        }
+        Ok(())
     }
 
     fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
-        self.until_ns = self.frame.epoch(finished.until_ns);
+        self.from_ns = std::mem::replace(&mut self.until_ns, self.frame.epoch(finished.until_ns));
+        if self.sink.refuses(&CALLS).is_none() {
+            self.end_gap()?;
+        }
         self.write(&PROCESSES, &finished.processes, batch::processes)?;
         self.write(&THREADS, &finished.threads, batch::threads)?;
         self.write(&EXECS, &finished.executions, batch::executions)?;
@@ -122,7 +157,32 @@ impl Writer {
         }
         calls.clear();
         self.calls = calls;
-        self.sink.flush()
+        self.sink.flush();
+        Ok(())
+    }
+
+    /// Whether rows have no place, and are counted instead.
+    fn loses(&mut self, table: &Table, standing: Standing, rows: usize) -> bool {
+        let Some(source) = self.sink.refuses(table).filter(|_| table.name != LOSSES.name) else { return false };
+        let from_ns = self.from_ns;
+        let gap = self.gap.get_or_insert(Gap { source, from_ns, calls: 0, others: 0 });
+        let lost = if table.name == CALLS.name { &mut gap.calls } else { &mut gap.others };
+        *lost += if standing == Standing::Final { rows as i64 } else { 0 };
+        true
+    }
+
+    fn end_gap(&mut self) -> Result<(), Error> {
+        let Some(gap) = self.gap.take() else { return Ok(()) };
+        self.lost_calls += gap.calls;
+        self.lost_others += gap.others;
+        for (source, count) in [(gap.source, gap.calls), (losses::RECORDS, gap.others)] {
+            let loss = Loss { source, from_ns: gap.from_ns, to_ns: self.until_ns, count: Some(count) };
+            let row = loss.row(&self.frame.trace_id).map_err(|what| Error::write(Path::new(LOSSES.name), what))?;
+            if count > 0 {
+                self.sink.write(&LOSSES, Standing::Final, self.until_ns, &row.batch)?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells what a crash would otherwise take with it.
@@ -132,8 +192,8 @@ impl Writer {
         self.write_as(Standing::Open, &PROCESSES, &living.processes, batch::processes)?;
         self.write_as(Standing::Open, &THREADS, &living.threads, batch::threads)?;
         self.write_as(Standing::Open, &LIFETIMES, &living.lifetimes, batch::lifetimes)?;
-        if living.is_all {
-            self.sink.all_told()?;
+        if living.is_all && self.sink.refuses(&CALLS).is_none() {
+            self.sink.all_told();
         }
         Ok(())
     }
@@ -166,6 +226,9 @@ impl Writer {
         if rows.is_empty() {
             return Ok(());
         }
+        if self.loses(table, standing, rows.len()) {
+            return Ok(());
+        }
         let batch: Result<RecordBatch, ArrowError> = self.frame.batch(table, rows, fill);
         let batch = batch.map_err(|e| Error::Write { path: PathBuf::from(table.name), error: e.to_string() })?;
         self.sink.write(table, standing, self.until_ns, &batch)
@@ -175,7 +238,10 @@ impl Writer {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn finish(self, session: Session) -> Result<Manifest, Error> {
+    pub fn finish(self, mut session: Session) -> Result<Manifest, Error> {
+        session.calls -= self.lost_calls;
+        session.lost_calls += self.lost_calls;
+        session.lost_records += self.lost_others;
         self.sink.finish(session)
     }
 }

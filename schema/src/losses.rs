@@ -29,6 +29,9 @@ sources! {
     UNEXPLAINED  "unexplained"  true   "record numbers are missing that no counter explains";
     MALFORMED    "malformed"    true   "a record was not what its kind says";
     TAIL         "tail"         true   "the recording did not end, or goes on: what came behind the last block of its log";
+    DISK_FULL    "disk_full"    true   "the disk was full, or had only its reserve left, for longer than memory could hold";
+    WRITE_FAILED "write_failed" true   "the disk refused to write, or lost what was written";
+    ROTATED_OUT  "rotated_out"  true   "parts were deleted, the oldest first, to keep the trace as small as asked for";
     LOG_DAMAGED  "log_damaged"  true   "a part of the log could not be read";
     RECORDS      "records"      false  "context, fork, exec, exit or stack records found no room: names, lives and stacks are incomplete";
     STACKS       "stacks"       false  "more distinct stacks than are kept: `stack_id` is NULL";

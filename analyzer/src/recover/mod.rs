@@ -5,19 +5,17 @@ mod open;
 
 use crate::error::Error;
 use crate::part;
-use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, RecordBatch};
-use arrow::datatypes::{Field, Int32Type, Schema};
 use ipc_schema::losses::{self, Source};
 use ipc_schema::manifest::{Manifest, Part};
-use ipc_schema::store::convert::{Conversion, Place};
+use ipc_schema::store::convert::{Conversion, Numbers, Place};
 use ipc_schema::store::log::{self, Blocks, Rows, Standing};
+use ipc_schema::store::loss::Loss;
 use ipc_schema::store::session;
-use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};
+use ipc_schema::tables::{CALLS, SESSION, Table};
 use open::Open;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 
@@ -69,7 +67,7 @@ pub fn read(trace: &Path, manifest: &mut Manifest) -> Result<Option<Recovered>, 
 /// As there.
 pub fn read_into(trace: &Path, manifest: &mut Manifest, folder: TempDir, for_good: bool) -> Result<Recovered, Error> {
     let place = folder.path().to_owned();
-    let conversion = Conversion::new(Folder(place.clone()), CREATED_BY, &manifest.parts);
+    let conversion = Conversion::new(Folder(place.clone()), CREATED_BY, &Numbers::behind(&manifest.parts));
     let (open, damage) = (Open::default(), Vec::new());
     let mut reading = Reading { folder, conversion, open, until_ns: None, gap_from_ns: None, written_ns: 0, damage };
     let first = manifest.log_from.unwrap_or(0);
@@ -158,7 +156,10 @@ impl Reading {
         if for_good {
             let (standing, until_ns) = (Standing::Final, 0);
             self.add(&Rows { table: &SESSION, standing, until_ns, batch: session::row(manifest)? })?;
-            self.conversion.fill_up().and_then(|()| self.conversion.finish()).map_err(|error| error.to_string())?;
+            self.conversion
+                .fill_up(&manifest.parts)
+                .and_then(|()| self.conversion.finish())
+                .map_err(|error| error.to_string())?;
         }
         let Reading { folder, conversion, until_ns, damage, .. } = self;
         Ok(Recovered { folder, parts: conversion.done, until_ns, damage })
@@ -167,20 +168,7 @@ impl Reading {
 
 /// A loss of which nobody knows how much it is.
 fn lost(manifest: &Manifest, source: Source, from_ns: i64, to_ns: i64) -> Result<Rows, String> {
-    let text =
-        |value: &str| -> ArrayRef { Arc::new([Some(value)].into_iter().collect::<DictionaryArray<Int32Type>>()) };
-    let instant = |ns: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![ns])) };
-    let columns = [
-        ("trace_id", text(&manifest.trace_id)),
-        ("from_ns", instant(from_ns)),
-        ("to_ns", instant(to_ns.max(from_ns))),
-        ("source", text(source.name)),
-    ];
-    let fields = columns.each_ref().map(|(name, values)| Field::new(*name, values.data_type().clone(), false));
-    let schema = Arc::new(Schema::new(fields.to_vec()));
-    let batch = RecordBatch::try_new(schema, columns.map(|(_, values)| values).to_vec());
-    let batch = log::complete(&LOSSES, &batch.map_err(|error| error.to_string())?)?;
-    Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns: to_ns, batch })
+    Loss { source, from_ns, to_ns, count: None }.row(&manifest.trace_id)
 }
 
 /// The segments of a log, in order.

@@ -28,22 +28,41 @@ pub trait Place {
     fn end(&mut self, table: &'static Table, name: &str, written: Self::To) -> std::io::Result<()>;
 }
 
+/// The number of the next part of each table, in the order of [`TABLES`]; no number is used twice, whatever is deleted.
+#[derive(Clone, Debug)]
+pub struct Numbers(Vec<usize>);
+
+impl Numbers {
+    /// Those behind these parts.
+    pub fn behind(parts: &[Part]) -> Numbers {
+        let next = |table: &&Table| {
+            let files = parts.iter().filter(|part| part.table == table.name);
+            files.filter_map(|part| number_of(&part.file)).max().map_or(0, |last| last + 1)
+        };
+        Numbers(TABLES.iter().map(next).collect())
+    }
+}
+
 /// Parts that are being written.
 pub struct Conversion<P: Place> {
     place: P,
     created_by: &'static str,
-    /// Of each table, in the order of [`TABLES`]: the open part, and how many there are.
+    /// Of each table, in the order of [`TABLES`]: the open part, and its number or that of the next.
     tables: Vec<(Option<PartWriter<P::To>>, usize)>,
     /// What the manifest is to say of the parts that are complete.
     pub done: Vec<Part>,
 }
 
 impl<P: Place> Conversion<P> {
-    /// Parts that come behind those of a trace; `created_by` names the program.
-    pub fn new(place: P, created_by: &'static str, parts: &[Part]) -> Conversion<P> {
-        let count = |table: &&Table| parts.iter().filter(|part| part.table == table.name).count();
-        let tables = TABLES.iter().map(|table| (None, count(table))).collect();
+    /// Parts that come behind others; `created_by` names the program.
+    pub fn new(place: P, created_by: &'static str, numbers: &Numbers) -> Conversion<P> {
+        let tables = numbers.0.iter().map(|number| (None, *number)).collect();
         Conversion { place, created_by, tables, done: Vec::new() }
+    }
+
+    /// The numbers of the parts that come behind these.
+    pub fn numbers(&self) -> Numbers {
+        Numbers(self.tables.iter().map(|(_, number)| *number).collect())
     }
 
     /// Adds rows to the part of their table; begins another when it is large or the rows do not continue it.
@@ -63,16 +82,18 @@ impl<P: Place> Conversion<P> {
         }
     }
 
-    /// Gives tables that have no part an empty one, so that every reader finds them.
+    /// Gives tables that have no part, neither here nor among these, an empty one, so that every reader finds them.
     ///
     /// # Errors
     /// The place refuses.
-    pub fn fill_up(&mut self) -> Result<()> {
-        (0..TABLES.len())
-            .filter(|index| self.tables[*index].1 == 0)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .try_for_each(|i| self.begin(i))
+    pub fn fill_up(&mut self, parts: &[Part]) -> Result<()> {
+        for (index, table) in TABLES.iter().enumerate() {
+            let has_part = parts.iter().chain(&self.done).any(|part| part.table == table.name);
+            if !has_part {
+                self.begin(index)?;
+            }
+        }
+        Ok(())
     }
 
     /// Completes the open parts.
@@ -111,6 +132,10 @@ impl<P: Place> Conversion<P> {
 
 fn name(number: usize) -> String {
     format!("part-{number:05}.parquet")
+}
+
+fn number_of(file: &str) -> Option<usize> {
+    file.rsplit_once("part-")?.1.strip_suffix(".parquet")?.parse().ok()
 }
 
 fn external(error: std::io::Error) -> ParquetError {

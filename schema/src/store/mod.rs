@@ -3,5 +3,6 @@
 
 pub mod convert;
 pub mod log;
+pub mod loss;
 pub mod part;
 pub mod session;

@@ -1,0 +1,85 @@
+//! How much of the machine a recording may take.
+
+use rustix::fs::statvfs;
+use std::path::Path;
+
+/// A segment of the log is closed when it is this large, on a large disk.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// No segment is smaller.
+const SEGMENT_BYTES_MIN: u64 = 256 << 10;
+/// A segment takes at most this part of what there is.
+const SEGMENTS: u64 = 8;
+
+/// What the footers of all tables, the session and `trace.json` may take.
+const TABLES_BYTES: u64 = 512 << 10;
+
+/// What of the disk is kept free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepFree {
+    /// 10 %, but at most 4 GiB: a tenth of a large disk is more than anybody misses.
+    Default,
+    /// Percent of the file system.
+    Percent(u8),
+    /// Bytes.
+    Bytes(u64),
+}
+
+impl KeepFree {
+    fn bytes_of(self, size: u64) -> u64 {
+        match self {
+            KeepFree::Default => (size / 10).min(4 << 30),
+            KeepFree::Percent(percent) => size / 100 * u64::from(percent),
+            KeepFree::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// What a recording may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of a trace; the oldest parts go first.
+    pub max_bytes: u64,
+    /// What of the disk is kept free.
+    pub keep_free: KeepFree,
+    /// Bytes of a segment of the log; `None`: what suits the disk.
+    pub segment_bytes: Option<u64>,
+    /// Bytes of memory for what cannot be written yet.
+    pub backlog_bytes: usize,
+}
+
+impl Bounds {
+    /// No bounds: for what is small.
+    pub const NONE: Bounds =
+        Bounds { max_bytes: u64::MAX, keep_free: KeepFree::Bytes(0), segment_bytes: None, backlog_bytes: usize::MAX };
+
+    /// The bytes of a segment in this directory.
+    pub fn segment_bytes_in(&self, directory: &Path) -> u64 {
+        let fitting = || Disk::of(directory).available.min(self.max_bytes) / SEGMENTS;
+        self.segment_bytes.unwrap_or_else(|| fitting().clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES))
+    }
+
+    /// Why nothing more may be written to this directory, which needs `room` for what is there to become parts;
+    /// `at_end`: what was to be kept free may be used.
+    pub fn refuses(&self, directory: &Path, room: u64, at_end: bool) -> Option<String> {
+        let disk = Disk::of(directory);
+        let reserve = room + TABLES_BYTES + if at_end { 0 } else { self.keep_free.bytes_of(disk.size) };
+        let says = |bytes| indicatif::HumanBytes(bytes).to_string();
+        (disk.available < reserve)
+            .then(|| format!("{} of the disk are free, {} are to stay so", says(disk.available), says(reserve)))
+    }
+}
+
+/// A file system. One that does not tell has room.
+struct Disk {
+    size: u64,
+    available: u64,
+}
+
+impl Disk {
+    fn of(path: &Path) -> Disk {
+        match statvfs(path) {
+            Ok(found) => Disk { size: found.f_blocks * found.f_frsize, available: found.f_bavail * found.f_frsize },
+            Err(_) => Disk { size: 0, available: u64::MAX },
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A row of the table `losses`: what is lost behind the rings.
+
+use super::log::{Rows, Standing, complete};
+use crate::losses::Source;
+use crate::tables::LOSSES;
+use arrow::array::{ArrayRef, DictionaryArray, Int64Array, RecordBatch};
+use arrow::datatypes::{Field, Int32Type, Schema};
+use std::sync::Arc;
+
+/// Calls that were lost. Instants in nanoseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// How.
+    pub source: Source,
+    /// They ended behind this instant…
+    pub from_ns: i64,
+    /// …and before this one.
+    pub to_ns: i64,
+    /// How many; `None`: nobody knows.
+    pub count: Option<i64>,
+}
+
+impl Loss {
+    /// Its row in this trace.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn row(&self, trace_id: &str) -> Result<Rows, String> {
+        let text = |value| -> ArrayRef { Arc::new([Some(value)].into_iter().collect::<DictionaryArray<Int32Type>>()) };
+        let number = |value: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![value])) };
+        let to_ns = self.to_ns.max(self.from_ns);
+        let filled = [
+            Some(("trace_id", text(trace_id))),
+            Some(("from_ns", number(self.from_ns))),
+            Some(("to_ns", number(to_ns))),
+            Some(("source", text(self.source.name))),
+            self.count.map(|count| ("count", number(count))),
+        ];
+        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = filled
+            .into_iter()
+            .flatten()
+            .map(|(name, values)| (Field::new(name, values.data_type().clone(), false), values))
+            .unzip();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())?;
+        let batch = complete(&LOSSES, &batch)?;
+        Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns: to_ns, batch })
+    }
+}
