@@ -3,6 +3,7 @@
 use crate::attach::{Counters, Slots};
 use crate::history::{self, Found};
 use crate::join::{Finished, Hooks, Join, Loss};
+use crate::outbox::Outbox;
 use crate::priority;
 use crate::ring::{Reader, boot_ns};
 use crate::scan::Scanned;
@@ -149,7 +150,8 @@ pub struct Capture {
     last_read: Instant,
     last_living: Instant,
     last_read_ns: u64,
-    start_ns: u64,
+    /// When the probes were attached, CLOCK_BOOTTIME nanoseconds.
+    pub start_ns: u64,
     news: Desk,
     failures: Option<Sender<u32>>,
     /// Descendants were asked for and cannot be followed.
@@ -194,7 +196,7 @@ impl Capture {
 
     /// Works until `stop` is set *and the probes are detached*, then takes what is left. Ends early if the writer is
     /// gone.
-    pub fn run(mut self, rows: &Sender<Finished>, progress: &Progress, stop: &AtomicBool) -> Totals {
+    pub fn run(mut self, mut rows: Outbox, progress: &Progress, stop: &AtomicBool) -> Totals {
         priority::set(priority::CAPTURE);
         while !stop.load(Ordering::Acquire) {
             self.reader.wait(IDLE);
@@ -210,14 +212,16 @@ impl Capture {
                 finished.living = Some(self.join.living(until_ns, wants_all));
                 self.last_living = Instant::now();
             }
-            if !self.hand_on(finished, rows, progress) {
-                return self.totals;
+            let finished = self.note(finished);
+            if rows.send(finished).is_err() {
+                return self.totals; // the writer says why
             }
+            self.show(&rows, progress);
         }
         self.finish(rows, progress)
     }
 
-    fn finish(mut self, rows: &Sender<Finished>, progress: &Progress) -> Totals {
+    fn finish(mut self, mut rows: Outbox, progress: &Progress) -> Totals {
         self.failures = None; // nobody takes snapshots of failures any more
         self.news.receive_all();
         let (join, news) = (&mut self.join, &mut self.news);
@@ -233,7 +237,12 @@ impl Capture {
         let finished = Finished { until_ns: self.last_read_ns, ..self.join.finish(|tid| slots.of(tid)) };
         self.totals.late_records = self.reader.late as i64;
         self.totals.dropped = self.dropped();
-        self.hand_on(finished, rows, progress);
+        let finished = self.note(finished);
+        let _ = rows.finish(finished); // the writer says why
+        self.show(&rows, progress);
+        self.totals.calls -= rows.lost_calls as i64;
+        self.totals.lost_calls += rows.lost_calls as i64;
+        self.totals.lost_records += rows.lost_others as i64;
         self.totals
     }
 
@@ -247,8 +256,8 @@ impl Capture {
         }
     }
 
-    /// Whether the writer still listens.
-    fn hand_on(&mut self, mut finished: Finished, rows: &Sender<Finished>, progress: &Progress) -> bool {
+    /// Adds what was found besides, and counts.
+    fn note(&mut self, mut finished: Finished) -> Finished {
         finished.snapshots.append(&mut self.news.snapshots);
         if let Some(failures) = &self.failures
             && let Some(call) = finished.calls.iter().rfind(|c| history::ran_out(c))
@@ -264,9 +273,12 @@ impl Capture {
                 self.totals.lost_records += count;
             }
         }
-        progress.calls.store(self.totals.calls as u64, Ordering::Relaxed);
-        progress.lost.store(self.totals.lost_calls as u64, Ordering::Relaxed);
-        rows.send(finished).is_ok()
+        finished
+    }
+
+    fn show(&self, rows: &Outbox, progress: &Progress) {
+        progress.calls.store(self.totals.calls as u64 - rows.lost_calls, Ordering::Relaxed);
+        progress.lost.store(self.totals.lost_calls as u64 + rows.lost_calls, Ordering::Relaxed);
     }
 
     fn note_losses(&mut self) {

@@ -58,6 +58,29 @@ pub struct Finished {
     pub living: Option<Living>,
 }
 
+impl Finished {
+    /// Adds what came later.
+    pub fn append(&mut self, mut later: Finished) {
+        self.calls.append(&mut later.calls);
+        self.processes.append(&mut later.processes);
+        self.threads.append(&mut later.threads);
+        self.executions.append(&mut later.executions);
+        self.lifetimes.append(&mut later.lifetimes);
+        self.signals.append(&mut later.signals);
+        self.snapshots.append(&mut later.snapshots);
+        self.losses.append(&mut later.losses);
+        self.stacks = self.stacks.take().or(later.stacks);
+        self.living = later.living;
+        self.until_ns = later.until_ns;
+    }
+
+    /// Rows, but for those of snapshots.
+    pub fn len(&self) -> usize {
+        let tasks = self.processes.len() + self.threads.len() + self.executions.len();
+        self.calls.len() + tasks + self.lifetimes.len() + self.signals.len() + self.snapshots.len() + self.losses.len()
+    }
+}
+
 /// What lives and what has not ended: what a crash would otherwise take with it.
 #[derive(Default)]
 pub struct Living {

@@ -23,6 +23,7 @@ mod libraries;
 mod log;
 mod objects;
 mod observer;
+mod outbox;
 mod parts;
 mod plan;
 mod priority;

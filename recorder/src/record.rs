@@ -12,6 +12,7 @@ use crate::follow::{self, Follow};
 use crate::join::Hooks;
 use crate::libraries;
 use crate::observer::{Observer, no_snapshots};
+use crate::outbox::{self, Outbox};
 use crate::plan::{self, Way};
 use crate::priority;
 use crate::ring::Reader;
@@ -33,8 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Chunks of rows that may wait for the writer before the rings have to.
-const ROWS_WAITING: usize = 64;
+/// What may wait for the writer before the rings have to.
+const QUEUE_BYTES: usize = 32 << 20;
 
 /// How often the status line changes.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -368,7 +369,8 @@ impl Running {
         observer: JoinHandle<Vec<Missing>>,
         begin: impl FnOnce() -> Result<Writer, directory::Error> + Send + 'static,
     ) -> Result<Running, Failure> {
-        let (send, receive) = crossbeam_channel::bounded(ROWS_WAITING);
+        let (send, receive) = crossbeam_channel::bounded(QUEUE_BYTES / outbox::PIECE_BYTES);
+        let outbox = Outbox::new(send, capture.start_ns);
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
             let progress = progress.clone();
@@ -377,7 +379,7 @@ impl Running {
         };
         let capture = {
             let (progress, stop) = (progress.clone(), stop.clone());
-            std::thread::Builder::new().name("capture".into()).spawn(move || capture.run(&send, &progress, &stop))?
+            std::thread::Builder::new().name("capture".into()).spawn(move || capture.run(outbox, &progress, &stop))?
         };
         Ok(Running { capture, observer, writer, stop, progress, begun: Instant::now() })
     }
@@ -479,7 +481,9 @@ pub fn summarize(directory: &Path, manifest: &Manifest) {
         HumanBytes(bytes),
     );
     if session.lost_calls > 0 {
-        anstream::eprintln!("  the table `losses` tells when, where and why; of full rings a larger --ring-size loses less");
+        anstream::eprintln!(
+            "  the table `losses` tells when, where and why; of full rings a larger --ring-size loses less"
+        );
     }
     for missing in &session.missing {
         anstream::eprintln!("  missing: {}: {}", missing.feature, missing.reason);
