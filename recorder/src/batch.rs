@@ -237,9 +237,7 @@ fn call_waits(column: &str, rows: &[Call]) -> Option<ArrayRef> {
     let waker = |c: &Call| -> Option<Waker> { c.wait.as_deref()?.ended_by.as_ref()?.1.clone() };
     match column {
         "slept" => boolean(rows, |c| known(c).then_some(c.wait.is_some())),
-        "wait_ns" => int64(rows, |c| {
-            known(c).then(|| c.wait.as_deref().map_or(0, |w| w.last_ns.saturating_sub(c.start_ns) as i64))
-        }),
+        "wait_ns" => int64(rows, |c| c.wait_ns().map(|ns| ns as i64)),
         "wakeup_delay_ns" => int64(rows, |c| {
             let last_ns = c.wait.as_deref().filter(|_| known(c))?.last_ns;
             Some(c.end_ns?.saturating_sub(last_ns) as i64)

@@ -34,6 +34,39 @@ impl KeepFree {
     }
 }
 
+/// What may be used of memory, bytes; the rest of it is what is known of threads and processes, and the encoding of parts.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory(pub u64);
+
+impl Memory {
+    /// The ring of each of so many CPUs: a power of two; together half of it.
+    pub fn ring_bytes(self, cpus: u64) -> u32 {
+        const LARGEST: u64 = 8 << 20;
+        const SMALLEST: u64 = 64 << 10;
+        let share = (self.0 / 2 / cpus.max(1)).clamp(SMALLEST, LARGEST);
+        1 << share.ilog2()
+    }
+
+    /// What waits for the writer.
+    pub fn queue_bytes(self) -> usize {
+        self.share(8)
+    }
+
+    /// What waits for the disk, compressed.
+    pub fn backlog_bytes(self) -> usize {
+        self.share(8)
+    }
+
+    /// What a flight recorder keeps, compressed.
+    pub fn window_bytes(self) -> usize {
+        self.share(4)
+    }
+
+    fn share(self, of: u64) -> usize {
+        usize::try_from(self.0 / of).unwrap_or(usize::MAX)
+    }
+}
+
 /// What a recording may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -81,5 +114,26 @@ impl Disk {
             Ok(found) => Disk { size: found.f_blocks * found.f_frsize, available: found.f_bavail * found.f_frsize },
             Err(_) => Disk { size: 0, available: u64::MAX },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_take_at_most_half_of_the_memory() {
+        let memory = Memory(256 << 20);
+        assert_eq!(memory.ring_bytes(2), 8 << 20);
+        assert_eq!(memory.ring_bytes(16), 8 << 20);
+        assert_eq!(memory.ring_bytes(17), 4 << 20);
+        assert_eq!(memory.ring_bytes(256), 512 << 10);
+    }
+
+    #[test]
+    fn of_a_large_disk_less_than_a_tenth_is_kept_free() {
+        assert_eq!(KeepFree::Default.bytes_of(10 << 30), 1 << 30);
+        assert_eq!(KeepFree::Default.bytes_of(1 << 40), 4 << 30);
+        assert_eq!(KeepFree::Percent(50).bytes_of(1000), 500);
     }
 }

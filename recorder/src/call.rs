@@ -251,6 +251,12 @@ impl Call {
         }
     }
 
+    /// How long it waited; `None`: nobody knows. 0: it did not sleep.
+    pub fn wait_ns(&self) -> Option<u64> {
+        let is_known = self.wait_known && self.end_ns.is_some();
+        is_known.then(|| self.wait.as_deref().map_or(0, |wait| wait.last_ns.saturating_sub(self.start_ns)))
+    }
+
     /// The name of the error; a number without a name is spelt `errno 123`.
     pub fn error(&self) -> Option<std::borrow::Cow<'static, str>> {
         if self.outcome != Outcome::Error {

@@ -1,16 +1,19 @@
 //! The thread that drains the rings and joins records into calls; it never encodes and never touches a file.
 
 use crate::attach::{Counters, Slots};
+use crate::call::Call;
 use crate::history::{self, Found};
-use crate::join::{Finished, Hooks, Join, Loss};
+use crate::join::{Finished, Hooks, Join, Living, Loss};
 use crate::outbox::Outbox;
 use crate::priority;
 use crate::ring::{Reader, boot_ns};
 use crate::scan::Scanned;
+use crate::trigger::{self, Trigger};
 use crate::writer::Progress;
 use crossbeam_channel::{Receiver, Sender};
 use ipc_schema::losses::{self, Source};
 use ipc_schema::wire::CpuCounters;
+use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +27,9 @@ const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is told what lives.
 const LIVING_EVERY: Duration = Duration::from_millis(500);
+
+/// What a trace is written for that somebody wants.
+const ASKED: &str = "a signal asked for it";
 
 /// Reads one counter.
 type Count = fn(&CpuCounters) -> u64;
@@ -79,6 +85,39 @@ impl News {
             News::Scanned(thread) => thread.time_ns,
             News::Snapshot(found) => found.time_ns(),
         }
+    }
+}
+
+/// What a flight recorder writes a trace for, and when it did.
+pub struct Triggers {
+    when: Vec<Trigger>,
+    /// How long it then rests.
+    rest: Duration,
+    fired: Option<Instant>,
+    /// When the open calls were looked at.
+    looked: Instant,
+    /// Open calls that it was for.
+    open: FxHashSet<i64>,
+}
+
+impl Triggers {
+    /// None of these has been met.
+    pub fn new(when: Vec<Trigger>, rest: Duration) -> Triggers {
+        Triggers { when, rest, fired: None, looked: Instant::now(), open: FxHashSet::default() }
+    }
+
+    /// Each open call is a reason once.
+    fn met_by_open(&mut self, join: &mut Join, now_ns: u64) -> Option<String> {
+        if self.looked.elapsed() < LIVING_EVERY || !self.when.iter().any(Trigger::is_of_open) {
+            return None;
+        }
+        self.looked = Instant::now();
+        let mut first = None;
+        for call in join.open_calls() {
+            let met = trigger::met_by_open(&self.when, call, now_ns).filter(|_| self.open.insert(call.call_id));
+            first = first.or(met);
+        }
+        first
     }
 }
 
@@ -138,6 +177,8 @@ pub struct Settings {
     pub news: Receiver<News>,
     /// Whom to tell that an allocation failed.
     pub failures: Option<Sender<u32>>,
+    /// Of a flight recorder.
+    pub triggers: Option<Triggers>,
 }
 
 /// Drains, joins and hands on.
@@ -154,6 +195,7 @@ pub struct Capture {
     pub start_ns: u64,
     news: Desk,
     failures: Option<Sender<u32>>,
+    triggers: Option<Triggers>,
     /// Descendants were asked for and cannot be followed.
     cannot_follow: bool,
     totals: Totals,
@@ -163,7 +205,7 @@ impl Capture {
     /// A capture of what the rings hold.
     pub fn new(reader: Reader, counters: Counters, slots: Slots, settings: Settings) -> Capture {
         let last_counters = vec![CpuCounters::default(); reader.delivered.len()];
-        let Settings { start_ns, min_duration_ns, hooks, with_cmdlines, program, news, failures } = settings;
+        let Settings { start_ns, min_duration_ns, hooks, with_cmdlines, program, news, failures, triggers } = settings;
         let mut join = Join::new(start_ns, min_duration_ns, hooks);
         if with_cmdlines {
             join.keep_cmdlines();
@@ -183,6 +225,7 @@ impl Capture {
             start_ns,
             news: Desk { receiver: news, waiting: VecDeque::new(), snapshots: vec![] },
             failures,
+            triggers,
             cannot_follow: false,
             totals: Totals::default(),
         }
@@ -212,6 +255,10 @@ impl Capture {
                 finished.living = Some(self.join.living(until_ns, wants_all));
                 self.last_living = Instant::now();
             }
+            if let Some(trigger) = self.trigger(&finished.calls, until_ns, progress) {
+                finished.asked_for = Some(trigger);
+                finished.living = Some(self.join.living(until_ns, true));
+            }
             let finished = self.note(finished);
             if rows.send(finished).is_err() {
                 return self.totals; // the writer says why
@@ -237,13 +284,31 @@ impl Capture {
         let finished = Finished { until_ns: self.last_read_ns, ..self.join.finish(|tid| slots.of(tid)) };
         self.totals.late_records = self.reader.late as i64;
         self.totals.dropped = self.dropped();
-        let finished = self.note(finished);
+        let mut finished = self.note(finished);
+        if progress.wants_trace.swap(false, Ordering::Relaxed) {
+            finished.asked_for = Some(ASKED.to_owned());
+            finished.living = Some(Living { is_all: true, ..Living::default() }); // nothing lives any more
+        }
         let _ = rows.finish(finished); // the writer says why
         self.show(&rows, progress);
         self.totals.calls -= rows.lost_calls as i64;
         self.totals.lost_calls += rows.lost_calls as i64;
         self.totals.lost_records += rows.lost_others as i64;
         self.totals
+    }
+
+    /// What a trace is to be written for, if it is.
+    fn trigger(&mut self, ended: &[Call], now_ns: u64, progress: &Progress) -> Option<String> {
+        if progress.wants_trace.swap(false, Ordering::Relaxed) {
+            return Some(ASKED.to_owned());
+        }
+        let triggers = self.triggers.as_mut()?;
+        if triggers.fired.is_some_and(|fired| fired.elapsed() < triggers.rest) {
+            return None;
+        }
+        let met = trigger::met(&triggers.when, ended).or_else(|| triggers.met_by_open(&mut self.join, now_ns))?;
+        triggers.fired = Some(Instant::now());
+        Some(met)
     }
 
     fn dropped(&self) -> Dropped {

@@ -3,6 +3,7 @@
 use crate::bounds::KeepFree;
 use crate::libraries::{self, Choice};
 use crate::plan::Way;
+use crate::trigger::Trigger;
 use clap::{Args, Parser, Subcommand};
 use ipc_schema::catalogue::{CATALOGUE, Family, IPC_OPERATIONS, OPERATIONS};
 use std::ffi::OsString;
@@ -26,6 +27,8 @@ pub struct Cli {
 pub enum Action {
     /// Record calls into a trace directory.
     Record(Box<Record>),
+    /// Keep the last seconds in memory; write a trace of them on SIGUSR1, Ctrl-C, or when something happens.
+    Flight(Box<Flight>),
     /// Write what is there now: the calls that threads are inside of, the objects, queued messages and limits. Needs
     /// no eBPF.
     Snapshot(SnapshotOptions),
@@ -121,9 +124,9 @@ pub struct Record {
     #[arg(long, value_name = "WAY", value_enum)]
     pub exit: Option<Exit>,
 
-    /// Memory of each CPU's ring, a power of two: 8MiB
-    #[arg(long, default_value = "8MiB", value_parser = ring_size, value_name = "SIZE")]
-    pub ring_size: u32,
+    /// Memory of each CPU's ring, a power of two [default: 8MiB, less if all rings took more than half of --memory]
+    #[arg(long, value_parser = ring_size, value_name = "SIZE")]
+    pub ring_size: Option<u32>,
 
     #[command(flatten)]
     pub limits: Limits,
@@ -131,6 +134,31 @@ pub struct Record {
     /// Record this command and its descendants
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    ipc-recorder flight --keep 60s -o traces                      until Ctrl-C, which writes the last minute\n  \
+    ipc-recorder flight --when 'wait>5s' --when error=ENOSPC      writes when a call waited, or found no space\n  \
+    pkill -USR1 -x ipc-recorder                                   writes now, and goes on\n\n\
+    Each trace is a folder of -o DIR [default: the current directory]; SIGTERM ends without one.\n\
+    Then: ipc-analyzer summary DIR/ipctrace-…")]
+pub struct Flight {
+    /// How far back a trace goes, as far as --memory allows
+    #[arg(long, value_parser = duration, value_name = "TIME", default_value = "60s")]
+    pub keep: Duration,
+
+    /// Write a trace when a call ends that waited for longer: 'wait>5s'; when one has not ended for longer: 'open>30s'; when
+    /// one fails: error=ENOSPC. May be given several times; after a trace the next one has to wait for as long as --keep
+    #[arg(long, value_parser = Trigger::parse, value_name = "CONDITION")]
+    pub when: Vec<Trigger>,
+
+    /// How many traces are written at most
+    #[arg(long, default_value = "10", value_name = "NUMBER")]
+    pub traces: usize,
+
+    #[command(flatten)]
+    pub record: Record,
 }
 
 #[derive(Args)]
@@ -148,6 +176,10 @@ pub struct SnapshotOptions {
 /// What of the machine a recording may take.
 #[derive(Args)]
 pub struct Limits {
+    /// How much memory the recorder may take, rings and all; a flight recorder keeps what fits into a quarter
+    #[arg(long, default_value = "256MiB", value_parser = memory, value_name = "SIZE")]
+    pub memory: u64,
+
     /// How large the trace may become; then its oldest parts are deleted, and counted as lost: 10GiB
     #[arg(long, default_value = "10GiB", value_parser = size, value_name = "SIZE")]
     pub max_size: u64,
@@ -205,6 +237,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 10GiB"))
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 32 << 20;
+    size(text)?.checked_sub(LEAST).map(|more| LEAST + more).ok_or_else(|| "it takes at least 32MiB".to_owned())
 }
 
 fn keep_free(text: &str) -> Result<KeepFree, String> {

@@ -56,6 +56,8 @@ pub struct Finished {
     pub until_ns: u64,
     /// Now and then, what lives.
     pub living: Option<Living>,
+    /// A trace is to be written, for this.
+    pub asked_for: Option<String>,
 }
 
 impl Finished {
@@ -71,6 +73,7 @@ impl Finished {
         self.losses.append(&mut later.losses);
         self.stacks = self.stacks.take().or(later.stacks);
         self.living = later.living;
+        self.asked_for = later.asked_for.or(self.asked_for.take());
         self.until_ns = later.until_ns;
     }
 
@@ -443,11 +446,8 @@ impl Join {
             executions: std::mem::take(&mut self.tasks.executions),
             lifetimes: std::mem::take(&mut self.objects.ended),
             signals: std::mem::take(&mut self.signals.rows),
-            snapshots: vec![],
             losses: std::mem::take(&mut self.losses),
-            stacks: None,
-            until_ns: 0,
-            living: None,
+            ..Finished::default()
         }
     }
 
@@ -458,7 +458,7 @@ impl Join {
         let mut calls = Vec::new();
         for thread in self.tasks.threads() {
             let Some(open) = thread.open.as_deref_mut().or(thread.restarting.as_deref_mut()) else { continue };
-            if open.start_ns + LONG_NS > now_ns || (open.call_id == thread.told_call && !all) {
+            if !all && (open.start_ns + LONG_NS > now_ns || open.call_id == thread.told_call) {
                 continue;
             }
             thread.told_call = open.call_id;
@@ -471,6 +471,11 @@ impl Join {
         calls.sort_by_key(|call| call.start_ns);
         let (processes, threads) = self.tasks.living(all);
         Living { calls, processes, threads, lifetimes: self.objects.living(all), is_all: all }
+    }
+
+    /// Calls that have not ended.
+    pub fn open_calls(&mut self) -> impl Iterator<Item = &Call> {
+        self.tasks.threads().filter_map(|thread| thread.open.as_deref().or(thread.restarting.as_deref()))
     }
 
     /// The recording is over. `slot_of` tells whether a thread is inside a call: one that is not has lost its exit,

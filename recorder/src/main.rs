@@ -16,6 +16,7 @@ mod decode;
 mod directory;
 mod doctor;
 mod events;
+mod flight;
 mod follow;
 mod history;
 mod join;
@@ -37,6 +38,7 @@ mod sink;
 mod snapshot;
 mod stacks;
 mod tasks;
+mod trigger;
 mod waits;
 mod wrappers;
 mod writer;
@@ -86,7 +88,8 @@ impl From<std::io::Error> for Failure {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().action {
-        Action::Record(options) => record::run(&options),
+        Action::Record(options) => record::run(&options, None),
+        Action::Flight(options) => record::run(&options.record, Some(&options)),
         Action::Snapshot(options) => observer::once(&options),
         Action::SnapshotHelper => snapshot::serve().map(|()| 0).map_err(Failure::from),
         Action::Doctor => doctor::run(),

@@ -89,13 +89,13 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
     directory::create(&directory)?;
     let manifest = session::manifest(&session)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
-    let mut writer = Writer::new(Sink::begin(&directory, manifest, Bounds::NONE)?, frame);
+    let mut writer = Writer::new(Box::new(Sink::begin(&directory, manifest, Bounds::NONE)?), frame);
     let finished = look(options, &mut helper, &mut session.missing)?;
     session.calls = finished.calls.len() as i64;
     let clock = session::clock_sample();
     session.end_ns = clock.boot_ns + session.clock_offset_ns;
     writer.write_all(finished)?;
-    summarize(&directory, &writer.finish(session)?);
+    writer.finish(session)?.iter().for_each(|manifest| summarize(&directory, manifest));
     Ok(0)
 }
 

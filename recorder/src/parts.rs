@@ -9,7 +9,7 @@ use ipc_schema::losses::{ROTATED_OUT, WRITE_FAILED};
 use ipc_schema::manifest::{self, Manifest, Part, Session};
 use ipc_schema::store::convert::{Conversion, Numbers, Place};
 use ipc_schema::store::log::{Blocks, Rows, Standing};
-use ipc_schema::store::loss::Loss;
+use ipc_schema::store::loss::{self, Loss};
 use ipc_schema::store::session;
 use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};
 use std::collections::VecDeque;
@@ -104,6 +104,28 @@ impl Parts {
         Ok(())
     }
 
+    /// Adds rows; calls among them, and losses of calls.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn fill(&mut self, rows: impl Iterator<Item = Rows>) -> Result<(i64, i64), Error> {
+        let directory = self.directory.clone();
+        let (mut calls, mut lost) = (0, 0);
+        let parts = self.write(|conversion| {
+            for rows in rows {
+                match rows.table.name {
+                    name if name == CALLS.name => calls += rows.batch.num_rows() as i64,
+                    name if name == LOSSES.name => lost += loss::calls_of(&rows.batch),
+                    _ => {}
+                }
+                conversion.add(&rows).map_err(|error| Error::write(&directory, error))?;
+            }
+            Ok(())
+        })?;
+        self.manifest.parts.extend(parts);
+        Ok((calls, lost))
+    }
+
     /// How many groups have to go for so many bytes more, and the parts that stay.
     fn too_old(&self, more: u64) -> (usize, Vec<Part>) {
         let mut excess = (self.bytes() + more).saturating_sub(self.max_bytes);
@@ -143,8 +165,7 @@ impl Parts {
         manifest.log_from = None;
         manifest.complete = true;
         self.commit(manifest)?;
-        let folder = self.directory.join(log::FOLDER);
-        fs::remove_dir_all(&folder).map_err(named(&folder))?;
+        let _ = fs::remove_dir_all(self.directory.join(log::FOLDER)); // trace.json says that there is none
         directory::give_to_caller(&self.directory)
     }
 

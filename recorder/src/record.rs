@@ -3,11 +3,12 @@
 use crate::Failure;
 use crate::attach::{self, Filter, Probes, Request};
 use crate::batch::Frame;
-use crate::bounds::{Bounds, KeepFree};
-use crate::capture::{Capture, Settings, Totals};
-use crate::cli::{self, Attach, Exit, Limits, Record};
+use crate::bounds::{Bounds, KeepFree, Memory};
+use crate::capture::{Capture, Settings, Totals, Triggers};
+use crate::cli::{self, Attach, Exit, Flight, Limits, Record};
 use crate::command;
 use crate::directory;
+use crate::flight;
 use crate::follow::{self, Follow};
 use crate::join::Hooks;
 use crate::libraries;
@@ -19,11 +20,11 @@ use crate::ring::Reader;
 use crate::session;
 use crate::sink::Sink;
 use crate::snapshot::Snapshots;
-use crate::writer::{Progress, Writer};
+use crate::writer::{Destination, Progress, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use ipc_schema::manifest::{Dropped, Filters, Manifest, Missing, Session};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
@@ -34,9 +35,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What may wait for the writer before the rings have to.
-const QUEUE_BYTES: usize = 32 << 20;
-
 /// How often the status line changes.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
 
@@ -45,8 +43,8 @@ enum Event {
     CommandEnded(std::io::Result<ExitStatus>),
 }
 
-/// Records; returns the exit status.
-pub fn run(options: &Record) -> Result<u8, Failure> {
+/// Records, into memory if it is a flight recorder; returns the exit status.
+pub fn run(options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
     let with_signals = !options.command.is_empty() || !options.pids.is_empty();
     let operations = cli::operations(&options.syscalls, with_signals).map_err(Failure::usage)?;
     check_exit(options)?;
@@ -67,25 +65,33 @@ pub fn run(options: &Record) -> Result<u8, Failure> {
         cgroups: options.cgroups.clone(),
         min_duration_ns: options.min_duration.map(|d| d.as_nanos() as i64),
     };
-    let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
-    let is_new = directory::create(&directory)?;
-    let prepared = prepare(&directory, options, &operations, cgroups, session);
+    let (directory, is_new) = directory_of(options, flight, &session)?;
+    let prepared = prepare(&directory, options, &operations, cgroups, session, flight.is_some());
     if prepared.is_err() && is_new {
         // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
         let _ = std::fs::remove_dir(&directory);
     }
-    prepared?.record(options)
+    prepared?.record(options, flight)
 }
 
-/// What may wait in memory for the disk.
-const BACKLOG_BYTES: usize = 32 << 20;
+/// The directory, and whether it was made: of a trace, or of the traces of a flight recorder.
+fn directory_of(options: &Record, flight: Option<&Flight>, session: &Session) -> Result<(PathBuf, bool), Failure> {
+    if flight.is_some() {
+        let directory = options.output.clone().unwrap_or_else(|| PathBuf::from("."));
+        let is_new = !directory.is_dir() && directory::create(&directory)?;
+        return Ok((directory, is_new));
+    }
+    let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(session)));
+    let is_new = directory::create(&directory)?;
+    Ok((directory, is_new))
+}
 
 fn bounds(limits: &Limits) -> Bounds {
     Bounds {
         max_bytes: limits.max_size,
         keep_free: limits.keep_free.unwrap_or(KeepFree::Default),
         segment_bytes: limits.segment_size,
-        backlog_bytes: BACKLOG_BYTES,
+        backlog_bytes: Memory(limits.memory).backlog_bytes(),
     }
 }
 
@@ -158,12 +164,13 @@ fn prepare(
     operations: &[&'static str],
     cgroups: Vec<u64>,
     mut session: Session,
+    is_flight: bool,
 ) -> Result<Prepared, Failure> {
     let (events_sender, events) = crossbeam_channel::unbounded();
     // Before any thread is: it is to live as long as this process.
     let helper = Snapshots::start();
     let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
-    watch_signals(events_sender.clone())?;
+    watch_signals(events_sender.clone(), is_flight)?;
     let mut probes = attach(options, operations, cgroups, helper_pid)?;
     let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
     let never = vec![std::process::id(), helper_pid];
@@ -216,7 +223,7 @@ fn attach(
             Attach::Only(way) => Some(way),
         }),
         exit: (options.exit == Some(Exit::Kretprobe)).then_some(Way::Kretprobe),
-        ring_bytes: options.ring_size,
+        ring_bytes: options.ring_size.unwrap_or_else(|| Memory(options.limits.memory).ring_bytes(cpus())),
         entries: attach::entries_of(operations),
         filter: filter(options),
         comms: options.comms.iter().map(|name| padded(name)).collect(),
@@ -235,6 +242,11 @@ fn attach(
     Ok(probes)
 }
 
+/// How many CPUs there can be: as many rings as there are.
+fn cpus() -> u64 {
+    aya::util::nr_cpus().map_or(1, |cpus| cpus as u64)
+}
+
 fn filter(options: &Record) -> Filter {
     match (options.all, options.command.is_empty(), options.pids.is_empty()) {
         (true, _, _) | (false, true, true) => Filter::None,
@@ -245,8 +257,11 @@ fn filter(options: &Record) -> Filter {
 }
 
 /// Signals become events; a terminal's Ctrl-C is told from a signal that a process sent.
-fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
+fn watch_signals(events: Sender<Event>, is_flight: bool) -> Result<(), Failure> {
     let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    if is_flight {
+        signals.add_signal(SIGUSR1)?;
+    }
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for origin in &mut signals {
             if events.send(Event::Signal(origin)).is_err() {
@@ -278,7 +293,7 @@ fn hooks(probes: &Probes, follow: &Follow) -> Hooks {
 }
 
 impl Prepared {
-    fn record(self, options: &Record) -> Result<u8, Failure> {
+    fn record(self, options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
         let hooks = hooks(&self.probes, &self.follow);
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
         let (news_sender, news) = crossbeam_channel::unbounded();
@@ -291,6 +306,7 @@ impl Prepared {
             program: options.command.first().and_then(|name| command::file(name)),
             news,
             failures: self.helper.is_some().then_some(failures),
+            triggers: flight.map(|flight| Triggers::new(flight.when.clone(), flight.keep)),
         };
         let observer = Observer {
             news: news_sender,
@@ -305,9 +321,21 @@ impl Prepared {
             capture.cannot_follow();
         }
         let (directory, manifest, frame) = (self.directory.clone(), self.manifest, self.frame);
-        let bounds = bounds(&options.limits);
-        let begin = move || Ok(Writer::new(Sink::begin(&directory, manifest, bounds)?, frame));
-        let running = Running::start(capture, observer, begin)?;
+        let (bounds, memory) = (bounds(&options.limits), Memory(options.limits.memory));
+        let settings = flight.map(|flight| flight::Settings {
+            directory: directory.clone(),
+            keep: flight.keep,
+            traces: flight.traces,
+            bounds: Bounds { backlog_bytes: memory.window_bytes(), ..bounds },
+        });
+        let begin = move || {
+            let sink: Box<dyn Destination> = match settings {
+                Some(settings) => Box::new(flight::Flight::begin(settings, manifest)?),
+                None => Box::new(Sink::begin(&directory, manifest, bounds)?),
+            };
+            Ok(Writer::new(sink, frame))
+        };
+        let running = Running::start(capture, observer, begin, memory.queue_bytes())?;
         let command_pid = self.child.as_ref().map(Child::id);
         let watching = self.child.is_some();
         if let Some(child) = self.child {
@@ -315,8 +343,11 @@ impl Prepared {
         }
         let ended = running.wait(&self.events, options.duration, command_pid, watching);
         links.detach();
-        let manifest = running.finish(self.session)?;
-        summarize(&self.directory, &manifest);
+        let manifests = running.finish(self.session)?;
+        match flight {
+            Some(_) => anstream::eprintln!("ipc-recorder: traces written: {}", manifests.len()),
+            None => manifests.iter().for_each(|manifest| summarize(&self.directory, manifest)),
+        }
         match (ended, watching) {
             (Some(status), _) => Ok(exit_status(status?)),
             (None, false) => Ok(0),
@@ -368,8 +399,9 @@ impl Running {
         capture: Capture,
         observer: JoinHandle<Vec<Missing>>,
         begin: impl FnOnce() -> Result<Writer, directory::Error> + Send + 'static,
+        queue_bytes: usize,
     ) -> Result<Running, Failure> {
-        let (send, receive) = crossbeam_channel::bounded(QUEUE_BYTES / outbox::PIECE_BYTES);
+        let (send, receive) = crossbeam_channel::bounded((queue_bytes / outbox::PIECE_BYTES).max(2));
         let outbox = Outbox::new(send, capture.start_ns);
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
@@ -401,7 +433,14 @@ impl Running {
                 deadline.map_or(STATUS_EVERY, |d| d.saturating_duration_since(Instant::now()).min(STATUS_EVERY));
             match events.recv_timeout(until) {
                 Ok(Event::CommandEnded(status)) => break Some(status),
-                Ok(Event::Signal(_)) if !watching || signals > 0 => break None,
+                Ok(Event::Signal(origin)) if origin.signal == SIGUSR1 => {
+                    self.progress.wants_trace.store(true, Ordering::Relaxed);
+                }
+                Ok(Event::Signal(origin)) if !watching || signals > 0 => {
+                    let is_asked = [SIGINT, SIGQUIT].contains(&origin.signal);
+                    self.progress.wants_trace.store(is_asked, Ordering::Relaxed);
+                    break None;
+                }
                 Ok(Event::Signal(origin)) => {
                     signals += 1;
                     forward(&origin, command_pid);
@@ -433,7 +472,7 @@ impl Running {
     }
 
     /// The probes are detached: takes what is left and completes the trace.
-    fn finish(self, mut session: Session) -> Result<Manifest, Failure> {
+    fn finish(self, mut session: Session) -> Result<Vec<Manifest>, Failure> {
         let clock = session::clock_sample();
         session.end_ns = clock.boot_ns + session.clock_offset_ns;
         session.clock_samples.push(clock);

@@ -5,6 +5,7 @@ use crate::directory::{self, Error};
 use crate::log::{self, Log, Segment};
 use crate::parts::Parts;
 use crate::priority;
+use crate::writer::Destination;
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ipc_schema::losses::Source;
@@ -63,27 +64,32 @@ impl Sink {
         })
     }
 
-    /// Bytes on the disk.
-    pub fn bytes(&self) -> u64 {
+    /// Bytes of segments that are to become parts.
+    fn unconverted_bytes(&self) -> u64 {
+        self.converter.waiting_bytes() + self.closed.iter().map(|segment| segment.bytes).sum::<u64>()
+    }
+
+    /// Has what was written become parts, which are smaller; whether that was possible.
+    fn make_room(&mut self) -> bool {
+        if self.log.bytes() > 0
+            && let Ok(segment) = self.log.next_segment()
+        {
+            self.converter.convert(segment);
+        }
+        self.converter.waiting_bytes() > 0 && self.converter.wait()
+    }
+}
+
+impl Destination for Sink {
+    fn bytes(&self) -> u64 {
         self.converter.parts_bytes.load(Ordering::Relaxed) + self.converter.waiting_bytes() + self.log.bytes()
     }
 
-    /// Adds rows of a table, which [`Sink::flush`] writes; everything before `until_ns` was added before.
-    ///
-    /// # Errors
-    /// They are not rows of the table.
-    pub fn write(
-        &mut self,
-        table: &Table,
-        standing: Standing,
-        until_ns: i64,
-        batch: &RecordBatch,
-    ) -> Result<(), Error> {
+    fn write(&mut self, table: &Table, standing: Standing, until_ns: i64, batch: &RecordBatch) -> Result<(), Error> {
         self.log.add(table, standing, until_ns, batch)
     }
 
-    /// Writes what was added: the death of this process does not take it away any more. What the disk refuses waits.
-    pub fn flush(&mut self) {
+    fn flush(&mut self) {
         let directory = self.directory.display();
         let written = self.log.write(self.unconverted_bytes(), false);
         if written.is_ok() && self.is_told {
@@ -102,13 +108,11 @@ impl Sink {
         }
     }
 
-    /// Under which name rows of a table are lost now: memory is full of what the disk refuses.
-    pub fn refuses(&self, table: &Table) -> Option<Source> {
+    fn refuses(&self, table: &Table) -> Option<Source> {
         self.trouble.filter(|_| self.log.is_overfull(table))
     }
 
-    /// Begins the next segment if it is time. Whether all that lives is to be told, for the segment before to be let go.
-    pub fn turn(&mut self) -> bool {
+    fn turn(&mut self) -> bool {
         if self.syncer.has_failed() {
             self.log.break_off(); // what it holds may be lost; it is not tried again
         }
@@ -129,27 +133,21 @@ impl Sink {
         wants_all
     }
 
-    /// What was added tells all that lives.
-    pub fn all_told(&mut self) {
-        self.is_told = true;
-        self.flush();
+    fn ask(&mut self, _: &str) -> Result<(), Error> {
+        Ok(()) // all of it is a trace
     }
 
-    /// Has what was written survive a power cut, soon: beside the recording, for a disk may take its time.
-    pub fn sync(&self) {
+    fn all_told(&mut self) -> Result<(), Error> {
+        self.is_told = true;
+        self.flush();
+        Ok(())
+    }
+
+    fn sync(&self) {
         self.syncer.sync_soon(self.log.file());
     }
 
-    /// Bytes of segments that are to become parts.
-    fn unconverted_bytes(&self) -> u64 {
-        self.converter.waiting_bytes() + self.closed.iter().map(|segment| segment.bytes).sum::<u64>()
-    }
-
-    /// Completes the trace; what `trace.json` holds.
-    ///
-    /// # Errors
-    /// The disk refuses: then the trace is as a crash leaves it.
-    pub fn finish(mut self, session: Session) -> Result<Manifest, Error> {
+    fn finish(mut self: Box<Self>, session: Session) -> Result<Vec<Manifest>, Error> {
         let unfinished = |directory: &Path, error: &dyn std::fmt::Display| {
             let name = directory.display();
             let what = format!("{error}; what was written is there: `ipc-analyzer repair {name}` completes it");
@@ -167,17 +165,7 @@ impl Sink {
         let (mut parts, converted) = self.converter.end();
         converted.map_err(|error| unfinished(&self.directory, &error))?;
         parts.complete(session, given_up).map_err(|error| unfinished(&self.directory, &error))?;
-        Ok(parts.manifest)
-    }
-
-    /// Has what was written become parts, which are smaller; whether that was possible.
-    fn make_room(&mut self) -> bool {
-        if self.log.bytes() > 0
-            && let Ok(segment) = self.log.next_segment()
-        {
-            self.converter.convert(segment);
-        }
-        self.converter.waiting_bytes() > 0 && self.converter.wait()
+        Ok(vec![parts.manifest])
     }
 }
 

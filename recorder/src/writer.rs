@@ -5,7 +5,6 @@ use crate::call::Call;
 use crate::directory::Error;
 use crate::join::{Finished, Living};
 use crate::priority;
-use crate::sink::Sink;
 use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -40,6 +39,8 @@ pub struct Progress {
     pub unwritten: AtomicU64,
     /// Whether the writer wants to know all that lives.
     pub wants_all: AtomicBool,
+    /// Whether somebody wants a trace of what there is.
+    pub wants_trace: AtomicBool,
 }
 
 impl Progress {
@@ -49,9 +50,51 @@ impl Progress {
     }
 }
 
+/// Where rows go.
+pub trait Destination: Send {
+    /// Adds rows of a table, which [`Destination::flush`] writes; everything before `until_ns` was added before.
+    ///
+    /// # Errors
+    /// They are not rows of the table.
+    fn write(&mut self, table: &Table, standing: Standing, until_ns: i64, batch: &RecordBatch) -> Result<(), Error>;
+
+    /// Writes what was added.
+    fn flush(&mut self);
+
+    /// Under which name rows of a table are lost now.
+    fn refuses(&self, table: &Table) -> Option<Source>;
+
+    /// Whether all that lives is to be told.
+    fn turn(&mut self) -> bool;
+
+    /// A trace of what there is is to be written, for this; all that lives comes next.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn ask(&mut self, trigger: &str) -> Result<(), Error>;
+
+    /// What was added tells all that lives.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn all_told(&mut self) -> Result<(), Error>;
+
+    /// Has what was written survive a power cut, soon: beside the recording, for a disk may take its time.
+    fn sync(&self);
+
+    /// Bytes that are kept.
+    fn bytes(&self) -> u64;
+
+    /// The recording is over; what each `trace.json` holds.
+    ///
+    /// # Errors
+    /// The disk refuses: then the trace is as a crash leaves it.
+    fn finish(self: Box<Self>, session: Session) -> Result<Vec<Manifest>, Error>;
+}
+
 /// Writes rows until the other side hangs up.
 pub struct Writer {
-    sink: Sink,
+    sink: Box<dyn Destination>,
     frame: Frame,
     calls: Vec<Call>,
     begun: Instant,
@@ -75,7 +118,7 @@ struct Gap {
 
 impl Writer {
     /// A writer into `sink`.
-    pub fn new(sink: Sink, frame: Frame) -> Writer {
+    pub fn new(sink: Box<dyn Destination>, frame: Frame) -> Writer {
         let (begun, lost_calls, lost_others) = (Instant::now(), 0, 0);
         Writer { sink, frame, calls: Vec::new(), begun, from_ns: 0, until_ns: 0, gap: None, lost_calls, lost_others }
     }
@@ -107,10 +150,7 @@ impl Writer {
     pub fn write_all(&mut self, finished: Finished) -> Result<(), Error> {
         self.take(finished)?;
         self.write_calls()?;
-        if self.sink.turn() {
-            self.sink.all_told();
-        }
-        Ok(())
+        if self.sink.turn() { self.sink.all_told() } else { Ok(()) }
     }
 
     fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
@@ -132,13 +172,16 @@ impl Writer {
         if let Some(stacks) = finished.stacks.take() {
             self.write_stacks(stacks)?;
         }
-        if let Some(living) = finished.living.take() {
-            self.write_living(&living)?;
-        }
         self.calls.append(&mut finished.calls);
-        let is_due = self.begun.elapsed() >= BATCH_AGE;
+        let is_due = self.begun.elapsed() >= BATCH_AGE || finished.asked_for.is_some();
         if self.calls.len() >= BATCH_ROWS || is_due {
             self.write_calls()?;
+        }
+        if let Some(trigger) = finished.asked_for.take() {
+            self.sink.ask(&trigger)?;
+        }
+        if let Some(living) = finished.living.take() {
+            self.write_living(&living)?;
         }
         if is_due {
             self.begun = Instant::now();
@@ -193,7 +236,7 @@ impl Writer {
         self.write_as(Standing::Open, &THREADS, &living.threads, batch::threads)?;
         self.write_as(Standing::Open, &LIFETIMES, &living.lifetimes, batch::lifetimes)?;
         if living.is_all && self.sink.refuses(&CALLS).is_none() {
-            self.sink.all_told();
+            self.sink.all_told()?;
         }
         Ok(())
     }
@@ -234,11 +277,11 @@ impl Writer {
         self.sink.write(table, standing, self.until_ns, &batch)
     }
 
-    /// Completes the trace.
+    /// Completes the trace; what `trace.json` holds, of each if there are several.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn finish(self, mut session: Session) -> Result<Manifest, Error> {
+    pub fn finish(self, mut session: Session) -> Result<Vec<Manifest>, Error> {
         session.calls -= self.lost_calls;
         session.lost_calls += self.lost_calls;
         session.lost_records += self.lost_others;

@@ -57,6 +57,8 @@ pub struct Session {
     pub arch: String,
     pub boot_id: Option<String>,
     pub command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
     pub start_ns: i64,
     pub end_ns: i64,
     pub clock_offset_ns: i64,

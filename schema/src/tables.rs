@@ -130,6 +130,7 @@ table!(
     [arch Text "machine architecture"]
     [boot_id Text ? "boot id of the host"]
     [command Text ? "the command that was recorded, if any"]
+    [trigger Text ? "of a flight recorder: what the trace was written for"]
     [start_ns Instant "the probes were live"]
     [end_ns Instant "the probes were detached"]
     [clock_offset_ns Int64 "what was added to the boot clock to make instants, nanoseconds"]

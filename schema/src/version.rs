@@ -11,7 +11,8 @@ impl FormatVersion {
     /// - 1 (2026-11): the first: complete Parquet parts, one folder per table, `trace.json` with a checksum per part.
     /// - 2 (2026-11): calls.sem_value and .sig_after, processes.cmdline, objects.sem_count, session.dropped; every table
     ///   but `stacks` has rows, and NULL in a column of `calls` says that the call has no such thing. Later: checksums of
-    ///   the blocks of each part, which a reader may ignore; a log of what no part holds.
+    ///   the blocks of each part, which a reader may ignore; a log of what no part
+    ///   holds; session.trigger.
     pub const CURRENT: FormatVersion = FormatVersion(2);
 
     /// Whether this build can read a trace of version `self`.

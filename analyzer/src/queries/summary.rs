@@ -390,6 +390,9 @@ pub fn preface(traces: &[Trace], losses: &Losses, output: Output) -> Vec<String>
         if let Some(command) = &session.command {
             lines.push(format!("  command: {}", human::escape(command)));
         }
+        if let Some(trigger) = &session.trigger {
+            lines.push(format!("  written for: {}", human::escape(trigger)));
+        }
         let bytes = trace.parts.values().flatten().map(|part| part.bytes).sum();
         let lost = match losses.calls(i) {
             (0, false) => "none lost".to_owned(),

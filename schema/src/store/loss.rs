@@ -1,10 +1,10 @@
 //! A row of the table `losses`: what is lost behind the rings.
 
 use super::log::{Rows, Standing, complete};
-use crate::losses::Source;
+use crate::losses::{self, Source};
 use crate::tables::LOSSES;
-use arrow::array::{ArrayRef, DictionaryArray, Int64Array, RecordBatch};
-use arrow::datatypes::{Field, Int32Type, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Field, Int32Type, Int64Type, Schema};
 use std::sync::Arc;
 
 /// Calls that were lost. Instants in nanoseconds since the epoch.
@@ -44,5 +44,30 @@ impl Loss {
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())?;
         let batch = complete(&LOSSES, &batch)?;
         Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns: to_ns, batch })
+    }
+}
+
+/// Calls that these rows say are lost.
+pub fn calls_of(rows: &RecordBatch) -> i64 {
+    let sources = rows.column_by_name("source").and_then(|column| column.as_dictionary_opt::<Int32Type>());
+    let counts = rows.column_by_name("count").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let (Some(sources), Some(counts)) = (sources, counts) else { return 0 };
+    let Some(sources) = sources.downcast_dict::<StringArray>() else { return 0 };
+    let counts_calls = |source: Option<&str>| source.and_then(losses::by_name).is_some_and(|s| s.counts_calls);
+    let rows = sources.into_iter().zip(counts.iter());
+    rows.filter(|(source, _)| counts_calls(*source)).filter_map(|(_, count)| count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn only_losses_of_calls_are_calls() {
+        let calls = |source, count| calls_of(&Loss { source, from_ns: 5, to_ns: 4, count }.row("t").unwrap().batch);
+        assert_eq!(calls(losses::DISK_FULL, Some(7)), 7);
+        assert_eq!(calls(losses::RECORDS, Some(7)), 0);
+        assert_eq!(calls(losses::TAIL, None), 0);
     }
 }
