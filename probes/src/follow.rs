@@ -43,6 +43,10 @@ pub fn admits(cpu: Cpu) -> bool {
         fetch_add(unsafe { &raw mut (*cpu.counters).dropped_cgroup }, 1);
         return false;
     }
+    if unsafe { (&raw const (*cpu.counters).pause).read_volatile() } != 0 {
+        fetch_add(unsafe { &raw mut (*cpu.counters).shed }, 1);
+        return false;
+    }
     true
 }
 

@@ -39,6 +39,7 @@ const COUNTED: &[(Source, Count)] = &[
     (losses::RECORDS, |c| c.lost_others),
     (losses::X32, |c| c.x32),
     (losses::NO_SLOT, |c| c.no_slot),
+    (losses::SHED, |c| c.shed),
     (losses::NOT_FOLLOWED, |c| c.not_followed),
 ];
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::bounds::KeepFree;
+use crate::governor::Share;
 use crate::libraries::{self, Choice};
 use crate::plan::Way;
 use crate::trigger::Trigger;
@@ -176,6 +177,11 @@ pub struct SnapshotOptions {
 /// What of the machine a recording may take.
 #[derive(Args)]
 pub struct Limits {
+    /// How much of the processors the recorder may take: 10% of one, 200% of two. Calls beyond are shed, whole, and counted
+    /// as lost; what the probes cost the calls themselves is not in it
+    #[arg(long, value_parser = share, value_name = "PERCENT")]
+    pub max_cpu: Option<Share>,
+
     /// How much memory the recorder may take, rings and all; a flight recorder keeps what fits into a quarter
     #[arg(long, default_value = "256MiB", value_parser = memory, value_name = "SIZE")]
     pub memory: u64,
@@ -237,6 +243,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 10GiB"))
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok()).filter(|percent| *percent > 0.0);
+    percent.map(|percent: f64| Share(percent / 100.0)).ok_or_else(|| "write it as 10%".to_owned())
 }
 
 fn memory(text: &str) -> Result<u64, String> {
@@ -338,6 +349,7 @@ mod tests {
     fn sizes_of_rings_are_powers_of_two() {
         assert_eq!(ring_size("64KiB"), Ok(65536));
         assert_eq!((keep_free("5%"), keep_free("1MiB")), (Ok(KeepFree::Percent(5)), Ok(KeepFree::Bytes(1 << 20))));
+        assert_eq!((share("150%"), share("0%").is_err()), (Ok(Share(1.5)), true));
         assert!(keep_free("101%").is_err() && keep_free("x").is_err());
         assert!(ring_size("3MiB").is_err() && ring_size("8TiB").is_err() && ring_size("x").is_err());
     }

@@ -10,6 +10,7 @@ use crate::command;
 use crate::directory;
 use crate::flight;
 use crate::follow::{self, Follow};
+use crate::governor;
 use crate::join::Hooks;
 use crate::libraries;
 use crate::observer::{Observer, no_snapshots};
@@ -316,6 +317,7 @@ impl Prepared {
             every: options.snapshot_every,
         };
         let observer = observer.start(self.helper, slots.clone())?;
+        let governed = counters.clone();
         let mut capture = Capture::new(Reader::new(rings)?, counters, slots, settings);
         if self.session.filters.follow && self.session.missing.iter().any(|m| m.feature == "task_newtask") {
             capture.cannot_follow();
@@ -336,6 +338,9 @@ impl Prepared {
             Ok(Writer::new(sink, frame))
         };
         let running = Running::start(capture, observer, begin, memory.queue_bytes())?;
+        if let Some(share) = options.limits.max_cpu {
+            governor::start(share, governed, running.stop.clone())?;
+        }
         let command_pid = self.child.as_ref().map(Child::id);
         let watching = self.child.is_some();
         if let Some(child) = self.child {

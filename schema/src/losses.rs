@@ -29,6 +29,7 @@ sources! {
     UNEXPLAINED  "unexplained"  true   "record numbers are missing that no counter explains";
     MALFORMED    "malformed"    true   "a record was not what its kind says";
     TAIL         "tail"         true   "the recording did not end, or goes on: what came behind the last block of its log";
+    SHED         "shed"         true   "the recorder had taken as much of the processors as --max-cpu allows";
     QUEUE_FULL   "queue_full"   true   "the disk hung for longer than memory could hold";
     DISK_FULL    "disk_full"    true   "the disk was full, or had only its reserve left, for longer than memory could hold";
     WRITE_FAILED "write_failed" true   "the disk refused to write, or lost what was written";

@@ -390,10 +390,14 @@ pub struct CpuCounters {
     pub x32: u64,
     /// Calls lost because the thread id has no slot.
     pub no_slot: u64,
-    /// Processes that could not be followed because the table of followed processes was full.
-    pub not_followed: u64,
+    /// Written by user space: not 0, while calls are to be shed.
+    pub pause: u64,
     /// Whether a waking was recorded since the last signal: it may be the signal's.
     pub woke: u64,
+    /// Calls shed, for the recorder takes too much of the processor.
+    pub shed: u64,
+    /// Processes that could not be followed because the table of followed processes was full.
+    pub not_followed: u64,
     /// Calls of processes that were not asked for.
     pub dropped_pid: u64,
     /// Calls of threads whose names were not asked for.
@@ -401,7 +405,7 @@ pub struct CpuCounters {
     /// Calls from cgroups that were not asked for.
     pub dropped_cgroup: u64,
     /// Zero.
-    pub padding: [u64; 5],
+    pub padding: [u64; 3],
 }
 
 /// Which processes are traced: the constant that the loader gives to the probes.

@@ -51,6 +51,8 @@ mod ring;
 mod scan;
 #[path = "../../src/session.rs"]
 mod session;
+#[path = "../../src/shared.rs"]
+mod shared;
 #[path = "../../src/signals.rs"]
 mod signals;
 #[path = "../../src/sink.rs"]
