@@ -54,11 +54,12 @@ impl Outbox {
     /// # Errors
     /// [`Gone`].
     pub fn send(&mut self, mut finished: Finished) -> Result<(), Gone> {
-        while finished.calls.len() > PIECE_CALLS {
-            let rest = finished.calls.split_off(PIECE_CALLS);
-            let calls = std::mem::replace(&mut finished.calls, rest);
-            self.send_piece(Finished { calls, until_ns: self.until_ns, ..Finished::default() })?;
+        let mut calls = std::mem::take(&mut finished.calls).into_iter();
+        while calls.len() > PIECE_CALLS {
+            let piece = calls.by_ref().take(PIECE_CALLS).collect();
+            self.send_piece(Finished { calls: piece, until_ns: self.until_ns, ..Finished::default() })?;
         }
+        finished.calls = calls.collect();
         self.send_piece(finished)
     }
 

@@ -9,14 +9,16 @@ use bytemuck::pod_read_unaligned;
 use ipc_schema::wire::Header;
 use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// How long a record waits for older ones of other CPUs.
 pub const REORDER_WINDOW_NS: u64 = 5_000_000;
 
-/// How many records one round takes from one ring before it turns to the next.
-const ROUND_RECORDS: usize = 65_536;
+/// How many records one round takes from one ring before it turns to the next: what fits into a processor's cache.
+const ROUND_RECORDS: usize = 8_192;
 
 /// CLOCK_BOOTTIME, nanoseconds.
 pub fn boot_ns() -> u64 {
@@ -32,14 +34,59 @@ fn to_ns(time: Timespec) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Where a record stands in [`Reader::bytes`].
+/// Where a record stands in [`Lane::bytes`].
 #[derive(Clone, Copy)]
 struct Place {
     time_ns: u64,
-    cpu: u16,
     seq: u32,
-    from: usize,
-    length: usize,
+    from: u32,
+    length: u32,
+}
+
+/// The records of one ring that wait for older ones of others, in the order of their times.
+#[derive(Default)]
+struct Lane {
+    bytes: Vec<u8>,
+    /// From `first` on: those before were released.
+    places: Vec<Place>,
+    first: usize,
+}
+
+impl Lane {
+    fn push(&mut self, header: &Header, record: &[u8]) {
+        let (from, length) = (self.bytes.len() as u32, record.len() as u32);
+        self.bytes.extend_from_slice(record);
+        let place = Place { time_ns: header.time_ns, seq: header.seq, from, length };
+        // Programs nest: a record may be a little older than the one before it.
+        let is_older = |before: &Place| (before.time_ns, before.seq) <= (place.time_ns, place.seq);
+        let at = self.places[self.first..].iter().rposition(is_older).map_or(self.first, |i| self.first + i + 1);
+        self.places.insert(at, place);
+    }
+
+    /// The time of the oldest record.
+    fn oldest_ns(&self) -> Option<u64> {
+        self.places.get(self.first).map(|place| place.time_ns)
+    }
+
+    /// Hands on the oldest record, with its time.
+    fn release(&mut self, mut each: impl FnMut(u64, &[u8])) {
+        if let Some(place) = self.places.get(self.first) {
+            each(place.time_ns, &self.bytes[place.from as usize..][..place.length as usize]);
+            self.first += 1;
+        }
+    }
+
+    /// Gives back the room of what was released, if that is most of it.
+    fn tidy(&mut self) {
+        if self.first * 2 < self.places.len() {
+            return;
+        }
+        self.places.drain(..self.first);
+        self.first = 0;
+        let start = self.places.iter().map(|place| place.from).min().unwrap_or(self.bytes.len() as u32);
+        self.bytes.drain(..start as usize);
+        self.places.iter_mut().for_each(|place| place.from -= start);
+    }
 }
 
 /// What one CPU has delivered.
@@ -70,10 +117,7 @@ pub struct Gap {
 pub struct Reader {
     rings: Vec<RingBuf<MapData>>,
     epoll: OwnedFd,
-    bytes: Vec<u8>,
-    /// Where the records that stay are moved to; kept, so that its memory is.
-    spare: Vec<u8>,
-    places: Vec<Place>,
+    lanes: Vec<Lane>,
     /// What each CPU has delivered.
     pub delivered: Vec<Delivered>,
     /// Gaps found since they were last taken.
@@ -103,11 +147,9 @@ impl Reader {
         }
         let delivered = vec![Delivered::default(); rings.len()];
         Ok(Reader {
+            lanes: rings.iter().map(|_| Lane::default()).collect(),
             rings,
             epoll,
-            bytes: Vec::new(),
-            spare: Vec::new(),
-            places: Vec::new(),
             delivered,
             gaps: Vec::new(),
             late: 0,
@@ -169,15 +211,7 @@ impl Reader {
             let Some(item) = self.rings[ring].next() else { break };
             count += 1;
             let Some(header) = item.get(..size_of::<Header>()).map(pod_read_unaligned::<Header>) else { continue };
-            let from = self.bytes.len();
-            self.bytes.extend_from_slice(&item);
-            self.places.push(Place {
-                time_ns: header.time_ns,
-                cpu: header.cpu,
-                seq: header.seq,
-                from,
-                length: item.len(),
-            });
+            self.lanes[ring].push(&header, &item);
             drop(item);
             note_delivery(&mut self.delivered[ring], &header, &mut self.gaps);
         }
@@ -185,33 +219,25 @@ impl Reader {
     }
 
     fn release(&mut self, until_ns: u64, mut each: impl FnMut(&[u8])) {
-        // Mostly runs that rise already, which this sort finds.
-        self.places.sort_by_key(|p| (p.time_ns, p.cpu, p.seq));
-        let due = self.places.partition_point(|p| p.time_ns <= until_ns);
-        for place in &self.places[..due] {
-            if place.time_ns < self.released_ns {
-                self.late += 1;
-            } else {
-                self.released_ns = place.time_ns;
+        let due = |lane: &Lane| lane.oldest_ns().filter(|time_ns| *time_ns <= until_ns);
+        let lanes = self.lanes.iter().enumerate();
+        let mut next: BinaryHeap<_> = lanes.filter_map(|(i, lane)| Some(Reverse((due(lane)?, i)))).collect();
+        while let Some(Reverse((_, i))) = next.pop() {
+            let lane = &mut self.lanes[i];
+            // A CPU's records come in runs.
+            while let Some(time_ns) = due(lane) {
+                if next.peek().is_some_and(|Reverse(other)| *other < (time_ns, i)) {
+                    next.push(Reverse((time_ns, i)));
+                    break;
+                }
+                lane.release(|time_ns, record| {
+                    self.late += u64::from(time_ns < self.released_ns);
+                    self.released_ns = self.released_ns.max(time_ns);
+                    each(record);
+                });
             }
-            each(&self.bytes[place.from..place.from + place.length]);
         }
-        self.keep(due);
-    }
-
-    /// Drops the first `due` records and moves the rest to the front.
-    fn keep(&mut self, due: usize) {
-        if due == 0 {
-            return;
-        }
-        self.places.drain(..due);
-        for place in &mut self.places {
-            let from = self.spare.len();
-            self.spare.extend_from_slice(&self.bytes[place.from..place.from + place.length]);
-            place.from = from;
-        }
-        std::mem::swap(&mut self.bytes, &mut self.spare);
-        self.spare.clear();
+        self.lanes.iter_mut().for_each(Lane::tidy);
     }
 }
 
@@ -241,6 +267,32 @@ mod tests {
 
     fn header(time_ns: u64, lost: u32) -> Header {
         Header { time_ns, lost, cpu: 3, ..Header::zeroed() }
+    }
+
+    /// What is handed on of a lane that got records with these times, until then.
+    fn released(lane: &mut Lane, times: &[u64], until_ns: u64) -> Vec<u64> {
+        for time_ns in times {
+            let header = Header { time_ns: *time_ns, ..Header::zeroed() };
+            lane.push(&header, bytemuck::bytes_of(time_ns));
+        }
+        let mut handed = Vec::new();
+        while lane.oldest_ns().is_some_and(|time_ns| time_ns <= until_ns) {
+            lane.release(|time_ns, record| {
+                assert_eq!(pod_read_unaligned::<u64>(record), time_ns, "the record of this time");
+                handed.push(time_ns);
+            });
+        }
+        lane.tidy();
+        handed
+    }
+
+    #[test]
+    fn records_that_nest_come_in_the_order_of_their_times() {
+        let mut lane = Lane::default();
+        assert_eq!(released(&mut lane, &[10, 30, 20, 25, 40, 5], 26), [5, 10, 20, 25]);
+        assert_eq!(released(&mut lane, &[35, 50], 39), [30, 35]);
+        assert_eq!(released(&mut lane, &[45, 60, 55], 99), [40, 45, 50, 55, 60]);
+        assert!(lane.bytes.is_empty() && lane.places.is_empty(), "nothing is left behind");
     }
 
     #[test]
