@@ -1,5 +1,6 @@
 //! How much of the machine a recording may take.
 
+use indicatif::HumanBytes;
 use rustix::fs::statvfs;
 use std::path::Path;
 
@@ -91,15 +92,26 @@ impl Bounds {
         self.segment_bytes.unwrap_or_else(|| fitting().clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES))
     }
 
-    /// Why nothing more may be written to this directory, which needs `room` for what is there to become parts;
-    /// `at_end`: what was to be kept free may be used.
-    pub fn refuses(&self, directory: &Path, room: u64, at_end: bool) -> Option<String> {
+    /// Why nothing more may be written to this directory, where a trace takes so much already; `at_end`: what was to be kept
+    /// free may be used.
+    pub fn refuses(&self, directory: &Path, taken: Taken, at_end: bool) -> Option<String> {
+        if !at_end && taken.parts + taken.log > self.max_bytes.saturating_add(self.max_bytes / SEGMENTS * 2) {
+            return Some(format!("--max-size allows no more ({} are there)", HumanBytes(taken.parts + taken.log)));
+        }
         let disk = Disk::of(directory);
-        let reserve = room + TABLES_BYTES + if at_end { 0 } else { self.keep_free.bytes_of(disk.size) };
-        let says = |bytes| indicatif::HumanBytes(bytes).to_string();
-        (disk.available < reserve)
-            .then(|| format!("{} of the disk are free, {} are to stay so", says(disk.available), says(reserve)))
+        let reserve = taken.log + TABLES_BYTES + if at_end { 0 } else { self.keep_free.bytes_of(disk.size) };
+        let (free, reserve) = (HumanBytes(disk.available), HumanBytes(reserve));
+        (free.0 < reserve.0).then(|| format!("{free} of the disk are free, {reserve} are to stay so"))
     }
+}
+
+/// What a trace takes of the disk, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taken {
+    /// Its parts.
+    pub parts: u64,
+    /// What is to become parts, which may take as much again for a while.
+    pub log: u64,
 }
 
 /// A file system. One that does not tell has room.

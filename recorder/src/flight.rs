@@ -1,6 +1,6 @@
 //! The flight recorder: the last of what happened, in memory; a trace of it when somebody asks or something happens.
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Taken};
 use crate::directory::{self, Error, named};
 use crate::parts::Parts;
 use crate::priority;
@@ -8,7 +8,6 @@ use crate::record::summarize;
 use crate::session;
 use crate::writer::Destination;
 use arrow::array::RecordBatch;
-use indicatif::HumanBytes;
 use ipc_schema::losses::Source;
 use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::store::log::{BlockWriter, Blocks, Rows, Standing};
@@ -111,10 +110,7 @@ impl Flight {
         }
         let parts = self.written.iter().flat_map(|manifest| &manifest.parts);
         let (room, there) = (self.bytes() as u64, parts.map(|part| part.bytes).sum::<u64>());
-        if there + room > self.settings.bounds.max_bytes {
-            return Some(format!("{} of traces were written, --max-size allows no more", HumanBytes(there)));
-        }
-        self.settings.bounds.refuses(&self.settings.directory, room, false)
+        self.settings.bounds.refuses(&self.settings.directory, Taken { parts: there, log: room }, false)
     }
 
     /// Waits for the trace before; that it failed is no reason to stop.

@@ -2,7 +2,7 @@
 //!
 //! A disk that refuses is no reason to stop: blocks wait in memory, as many as are allowed, until it takes them.
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Taken};
 use crate::directory::{self, Error, named};
 use arrow::array::RecordBatch;
 use ipc_schema::losses::{self, Source};
@@ -118,12 +118,12 @@ impl Log {
         Ok(())
     }
 
-    /// Writes what was added, and what waits, as long as there is room for the parts that it becomes, and `room` for others;
-    /// `at_end` also into what of the disk is to be kept free.
+    /// Writes what was added, and what waits, as far as the bounds allow, of which the rest of the trace has `taken` its part;
+    /// see [`Bounds::refuses`].
     ///
     /// # Errors
     /// The disk refuses: then it waits.
-    pub fn write(&mut self, room: u64, at_end: bool) -> io::Result<()> {
+    pub fn write(&mut self, taken: Taken, at_end: bool) -> io::Result<()> {
         if !self.block.is_empty() {
             let block = Block { bytes: self.block.finish()?, calls: self.block_calls, until_ns: self.until_ns };
             self.block_calls = 0;
@@ -131,7 +131,8 @@ impl Log {
             self.waiting.push_back(block);
         }
         while let Some(block) = self.waiting.pop_front() {
-            if let Some(reason) = self.bounds.refuses(&self.directory, room + self.segment.bytes, at_end) {
+            let taken = Taken { log: taken.log + self.segment.bytes, ..taken };
+            if let Some(reason) = self.bounds.refuses(&self.directory, taken, at_end) {
                 self.waiting.push_front(block);
                 return Err(io::Error::new(ErrorKind::StorageFull, reason));
             }

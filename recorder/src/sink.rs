@@ -1,6 +1,6 @@
 //! Where rows go: into the log at once, from there into parts beside the recording.
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Taken};
 use crate::directory::{self, Error};
 use crate::log::{self, Log, Segment};
 use crate::parts::Parts;
@@ -15,6 +15,7 @@ use ipc_schema::tables::Table;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,11 +31,11 @@ pub struct Sink {
     log: Log,
     /// Why the disk does not take what waits.
     trouble: Option<Source>,
-    /// Segments that still tell what lives, and when all that lives was asked for.
+    /// Segments that still tell what lives.
     closed: Vec<Segment>,
-    asked: Option<Instant>,
-    /// Whether the segment tells all that lives.
+    /// Whether the segment tells all that lives, and when that was asked for.
     is_told: bool,
+    asked: Option<Instant>,
     converter: Converter,
     syncer: Syncer,
     /// Held as long as the trace is being written.
@@ -56,17 +57,19 @@ impl Sink {
             log,
             trouble: None,
             closed: Vec::new(),
+            is_told: true,
             asked: None,
-            is_told: false,
             converter: Converter::start(parts).map_err(cannot_start)?,
             syncer: Syncer::start().map_err(cannot_start)?,
             _lock: lock,
         })
     }
 
-    /// Bytes of segments that are to become parts.
-    fn unconverted_bytes(&self) -> u64 {
-        self.converter.waiting_bytes() + self.closed.iter().map(|segment| segment.bytes).sum::<u64>()
+    /// What the trace takes of the disk, but for the segment that is being written.
+    fn taken(&self) -> Taken {
+        let closed = self.closed.iter().map(|segment| segment.bytes).sum::<u64>();
+        let parts = self.converter.parts_bytes.load(Ordering::Relaxed);
+        Taken { parts, log: self.converter.waiting_bytes() + closed }
     }
 
     /// Has what was written become parts, which are smaller; whether that was possible.
@@ -82,7 +85,8 @@ impl Sink {
 
 impl Destination for Sink {
     fn bytes(&self) -> u64 {
-        self.converter.parts_bytes.load(Ordering::Relaxed) + self.converter.waiting_bytes() + self.log.bytes()
+        let Taken { parts, log } = self.taken();
+        parts + log + self.log.bytes()
     }
 
     fn write(&mut self, table: &Table, standing: Standing, until_ns: i64, batch: &RecordBatch) -> Result<(), Error> {
@@ -90,9 +94,10 @@ impl Destination for Sink {
     }
 
     fn flush(&mut self) {
+        let written = self.log.write(self.taken(), false);
         let directory = self.directory.display();
-        let written = self.log.write(self.unconverted_bytes(), false);
-        if written.is_ok() && self.is_told {
+        // To make room goes before what a crash would take.
+        if self.is_told || written.is_err() {
             self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
         }
         match written {
@@ -126,7 +131,7 @@ impl Destination for Sink {
             (self.asked, self.is_told) = (None, false);
         }
         let is_due = self.asked.is_none_or(|asked| asked.elapsed() >= RETRY);
-        let wants_all = !self.closed.is_empty() && !self.is_told && is_due;
+        let wants_all = !self.is_told && is_due;
         if wants_all {
             self.asked = Some(Instant::now());
         }
@@ -155,7 +160,7 @@ impl Destination for Sink {
         };
         self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
         let mut given_up = None;
-        while let Err(error) = self.log.write(self.converter.waiting_bytes(), true) {
+        while let Err(error) = self.log.write(self.taken(), true) {
             if !self.make_room() {
                 given_up = Some(self.log.give_up(&error));
                 break;
@@ -181,7 +186,7 @@ struct Converter {
 }
 
 impl Converter {
-    fn start(parts: Parts) -> std::io::Result<Converter> {
+    fn start(parts: Parts) -> io::Result<Converter> {
         let (segments, closed) = crossbeam_channel::unbounded();
         let (tell, converted) = crossbeam_channel::unbounded();
         let parts_bytes = Arc::new(AtomicU64::new(0));
@@ -264,7 +269,7 @@ struct SyncState {
 }
 
 impl Syncer {
-    fn start() -> std::io::Result<Syncer> {
+    fn start() -> io::Result<Syncer> {
         let (files, to_sync) = crossbeam_channel::unbounded::<Arc<File>>();
         let state = Arc::new(SyncState::default());
         let of_thread = state.clone();

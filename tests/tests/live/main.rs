@@ -4,9 +4,11 @@
 mod answers;
 mod battery;
 mod before;
+mod bounds;
 mod counting;
 mod endings;
 mod filters;
+mod flight;
 mod foreign;
 mod incidents;
 mod kprobes;
