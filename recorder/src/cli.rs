@@ -124,6 +124,10 @@ pub struct Record {
     #[arg(long, default_value = "8MiB", value_parser = ring_size, value_name = "SIZE")]
     pub ring_size: u32,
 
+    /// Close a segment of the log at this size, so that tests see many
+    #[arg(long, hide = true, value_parser = size, value_name = "SIZE")]
+    pub segment_size: Option<u64>,
+
     /// Record this command and its descendants
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -182,9 +186,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 10s, 500ms or 5m"))
 }
 
+fn size(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 8MiB"))
+}
+
 fn ring_size(text: &str) -> Result<u32, String> {
-    let bytes = parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 8MiB"))?;
-    match u32::try_from(bytes) {
+    match u32::try_from(size(text)?) {
         Ok(bytes) if bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes) => Ok(bytes),
         _ => Err("a ring is a power of two from 4KiB to 1GiB".into()),
     }

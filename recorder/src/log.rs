@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The folder of the log.
 pub const FOLDER: &str = "log";
 /// A segment is closed when it is this large…
-const SEGMENT_BYTES: u64 = 64 << 20;
+pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// …or this old.
 const SEGMENT_AGE: Duration = Duration::from_secs(300);
 
@@ -33,21 +33,23 @@ pub struct Log {
     file: Arc<File>,
     bytes: u64,
     begun: Instant,
+    segment_bytes: u64,
     block: BlockWriter,
 }
 
 impl Log {
-    /// The first segment of a trace.
+    /// The first segment of a trace; each is closed when it has `segment_bytes`.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path) -> Result<Log, Error> {
+    pub fn begin(directory: &Path, segment_bytes: u64) -> Result<Log, Error> {
         directory::create_folder(&directory.join(FOLDER))?;
         let path = path_of(directory, 0);
         let file = Arc::new(directory::create_file(&path)?);
         directory::sync(&directory.join(FOLDER))?;
         let block = BlockWriter::new().map_err(named(&path))?;
-        Ok(Log { directory: directory.to_owned(), number: 0, path, file, bytes: 0, begun: Instant::now(), block })
+        let (directory, begun) = (directory.to_owned(), Instant::now());
+        Ok(Log { directory, number: 0, path, file, bytes: 0, begun, segment_bytes, block })
     }
 
     /// Adds rows to the block that [`Log::write`] writes.
@@ -91,7 +93,7 @@ impl Log {
 
     /// Whether it is time for the next segment.
     pub fn is_full(&self) -> bool {
-        self.bytes >= SEGMENT_BYTES || (self.bytes > 0 && self.begun.elapsed() >= SEGMENT_AGE)
+        self.bytes >= self.segment_bytes || (self.bytes > 0 && self.begun.elapsed() >= SEGMENT_AGE)
     }
 
     /// Begins the next segment; the number of the one that is closed, whose rows are on the disk.

@@ -10,6 +10,7 @@ use crate::directory;
 use crate::follow::Follow;
 use crate::history::{self, Phase};
 use crate::join::{Finished, Hooks, Join};
+use crate::log;
 use crate::record::summarize;
 use crate::ring::boot_ns;
 use crate::scan;
@@ -88,7 +89,7 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
     directory::create(&directory)?;
     let manifest = session::manifest(&session)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
-    let mut writer = Writer::new(Sink::begin(&directory, manifest)?, frame);
+    let mut writer = Writer::new(Sink::begin(&directory, manifest, log::SEGMENT_BYTES)?, frame);
     let finished = look(options, &mut helper, &mut session.missing)?;
     session.calls = finished.calls.len() as i64;
     let clock = session::clock_sample();

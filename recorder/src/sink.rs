@@ -36,14 +36,14 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Begins a trace in a directory, which exists and is empty.
+    /// Begins a trace in a directory, which exists and is empty; segments of its log have `segment_bytes`.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest) -> Result<Sink, Error> {
+    pub fn begin(directory: &Path, manifest: Manifest, segment_bytes: u64) -> Result<Sink, Error> {
         let lock = directory::lock(directory);
         let parts = Parts::begin(directory, manifest)?;
-        let log = Log::begin(directory)?;
+        let log = Log::begin(directory, segment_bytes)?;
         let parts_bytes = Arc::new(AtomicU64::new(0));
         let (segments, closed) = crossbeam_channel::unbounded();
         let cannot_start = |error| Error::write(directory, format!("no thread for it: {error}"));
