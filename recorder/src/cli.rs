@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::libraries::{self, Choice};
+use crate::log;
 use crate::plan::Way;
 use clap::{Args, Parser, Subcommand};
 use ipc_schema::catalogue::{CATALOGUE, Family, IPC_OPERATIONS, OPERATIONS};
@@ -125,8 +126,8 @@ pub struct Record {
     pub ring_size: u32,
 
     /// Close a segment of the log at this size, so that tests see many
-    #[arg(long, hide = true, value_parser = size, value_name = "SIZE")]
-    pub segment_size: Option<u64>,
+    #[arg(long, hide = true, value_parser = segment_size, default_value_t = log::SEGMENT_BYTES)]
+    pub segment_size: u32,
 
     /// Record this command and its descendants
     #[arg(last = true, value_name = "COMMAND")]
@@ -188,6 +189,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|e| format!("{e}; write it as 8MiB"))
+}
+
+fn segment_size(text: &str) -> Result<u32, String> {
+    u32::try_from(size(text)?).map_err(|_| "a segment is smaller than 4GiB".into())
 }
 
 fn ring_size(text: &str) -> Result<u32, String> {

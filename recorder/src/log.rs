@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The folder of the log.
 pub const FOLDER: &str = "log";
 /// A segment is closed when it is this large…
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+pub const SEGMENT_BYTES: u32 = 64 << 20;
 /// …or this old.
 const SEGMENT_AGE: Duration = Duration::from_secs(300);
 
@@ -33,7 +33,7 @@ pub struct Log {
     file: Arc<File>,
     bytes: u64,
     begun: Instant,
-    segment_bytes: u64,
+    segment_bytes: u32,
     block: BlockWriter,
 }
 
@@ -42,7 +42,7 @@ impl Log {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, segment_bytes: u64) -> Result<Log, Error> {
+    pub fn begin(directory: &Path, segment_bytes: u32) -> Result<Log, Error> {
         directory::create_folder(&directory.join(FOLDER))?;
         let path = path_of(directory, 0);
         let file = Arc::new(directory::create_file(&path)?);
@@ -65,9 +65,10 @@ impl Log {
     /// # Errors
     /// The disk refuses: then the segment ends with the block before.
     pub fn write(&mut self) -> Result<(), Error> {
-        if self.block.is_empty() {
-            return Ok(());
-        }
+        if self.block.is_empty() { Ok(()) } else { self.write_block() }
+    }
+
+    fn write_block(&mut self) -> Result<(), Error> {
         let block = self.block.finish().map_err(named(&self.path))?;
         let mut file = self.file.as_ref();
         if let Err(error) = file.write_all(&block) {
@@ -93,7 +94,7 @@ impl Log {
 
     /// Whether it is time for the next segment.
     pub fn is_full(&self) -> bool {
-        self.bytes >= self.segment_bytes || (self.bytes > 0 && self.begun.elapsed() >= SEGMENT_AGE)
+        self.bytes >= u64::from(self.segment_bytes) || (self.bytes > 0 && self.begun.elapsed() >= SEGMENT_AGE)
     }
 
     /// Begins the next segment; the number of the one that is closed, whose rows are on the disk.
@@ -102,6 +103,8 @@ impl Log {
     /// The disk refuses: the segment goes on.
     pub fn close_segment(&mut self) -> Result<u32, Error> {
         self.write()?;
+        // An empty one: that nothing of the segment is missing.
+        self.write_block()?;
         self.file.sync_data().map_err(named(&self.path))?;
         let path = path_of(&self.directory, self.number + 1);
         self.file = Arc::new(directory::create_file(&path)?);

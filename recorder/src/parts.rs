@@ -56,6 +56,9 @@ impl Parts {
             }
             Ok(())
         })?;
+        // What lives is told by the segment behind alone from here on.
+        let next = log::path_of(&self.directory, segment + 1);
+        File::open(&next).and_then(|file| file.sync_data()).map_err(named(&next))?;
         self.manifest.log_from = Some(segment + 1);
         self.write_manifest()?;
         fs::remove_file(&path).map_err(named(&path))

@@ -10,7 +10,6 @@ use crate::directory;
 use crate::follow::{self, Follow};
 use crate::join::Hooks;
 use crate::libraries;
-use crate::log;
 use crate::observer::{Observer, no_snapshots};
 use crate::plan::{self, Way};
 use crate::priority;
@@ -292,7 +291,7 @@ impl Prepared {
             capture.cannot_follow();
         }
         let (directory, manifest, frame) = (self.directory.clone(), self.manifest, self.frame);
-        let segment_bytes = options.segment_size.unwrap_or(log::SEGMENT_BYTES);
+        let segment_bytes = options.segment_size;
         let begin = move || Ok(Writer::new(Sink::begin(&directory, manifest, segment_bytes)?, frame));
         let running = Running::start(capture, observer, begin)?;
         let command_pid = self.child.as_ref().map(Child::id);

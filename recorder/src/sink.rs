@@ -40,7 +40,7 @@ impl Sink {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest, segment_bytes: u64) -> Result<Sink, Error> {
+    pub fn begin(directory: &Path, manifest: Manifest, segment_bytes: u32) -> Result<Sink, Error> {
         let lock = directory::lock(directory);
         let parts = Parts::begin(directory, manifest)?;
         let log = Log::begin(directory, segment_bytes)?;

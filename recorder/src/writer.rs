@@ -46,12 +46,14 @@ pub struct Writer {
     begun: Instant,
     /// Everything before this instant was taken, nanoseconds since the epoch.
     until_ns: i64,
+    /// The same when calls were written last: those taken since are in no block yet, whatever else is.
+    written_ns: i64,
 }
 
 impl Writer {
     /// A writer into `sink`.
     pub fn new(sink: Sink, frame: Frame) -> Writer {
-        Writer { sink, frame, calls: Vec::new(), begun: Instant::now(), until_ns: 0 }
+        Writer { sink, frame, calls: Vec::new(), begun: Instant::now(), until_ns: 0, written_ns: 0 }
     }
 
     /// Writes everything that arrives; the last message is followed by the end of the channel.
@@ -113,6 +115,7 @@ impl Writer {
     }
 
     fn write_calls(&mut self) -> Result<(), Error> {
+        self.written_ns = self.until_ns;
         let mut calls = std::mem::take(&mut self.calls);
         // Late records and deaths may step back a little; open calls come last.
         calls.sort_by_key(|c| c.end_ns.unwrap_or(u64::MAX));
@@ -168,7 +171,7 @@ impl Writer {
         }
         let batch: Result<RecordBatch, ArrowError> = self.frame.batch(table, rows, fill);
         let batch = batch.map_err(|e| Error::Write { path: PathBuf::from(table.name), error: e.to_string() })?;
-        self.sink.write(table, standing, self.until_ns, &batch)
+        self.sink.write(table, standing, self.written_ns, &batch)
     }
 
     /// Completes the trace.
