@@ -124,7 +124,7 @@ fn generate(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
     let manifest = session::manifest(&session)?;
     directory::create(&shape.directory)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: CLOCK_OFFSET_NS };
-    let writer = Writer::new(sink::Sink::begin(&shape.directory, manifest)?, frame);
+    let writer = Writer::new(sink::Sink::begin(&shape.directory, manifest, log::SEGMENT_BYTES)?, frame);
     let (sender, receiver) = crossbeam_channel::bounded(4);
     let writing = std::thread::spawn(move || write(writer, &receiver));
     let open = u64::from(shape.processes * shape.threads).min(shape.calls);
