@@ -25,6 +25,8 @@ use std::time::Duration;
 const FILE_SYSTEM_BYTES: u64 = 96 << 20;
 const PAGE: usize = 4096;
 const PROCESSES: usize = 2;
+/// The recorder's start takes an emulated processor seconds, in which nothing is written: the power stays on for as long.
+const WARM_UP_NS: i64 = 3 * SECOND_NS;
 /// The name of the test that runs in the machine.
 const INSIDE: &str = "power::inside_the_machine";
 /// What it prints when the workload runs.
@@ -194,7 +196,9 @@ impl Killed {
 
     /// Cuts at the end and at random instants.
     fn check_all(&self, cuts: u64, state: &mut u64) -> Vec<Result<String, String>> {
-        let first = self.said.first().map_or(0, |(index, _)| *index);
+        let boot_ns = |said: &Value| said["boot_ns"].as_i64().unwrap();
+        let warm_ns = boot_ns(&self.said[0].1) + WARM_UP_NS;
+        let first = self.said.iter().find(|(_, said)| boot_ns(said) > warm_ns).expect("it recorded for longer").0;
         let check = |number: u64| {
             let (last, left) = (self.log.entries.len(), [Left::Some, Left::Nothing, Left::All][(number % 3) as usize]);
             let cut = if number == 0 { last } else { first + 1 + random(state) as usize % (last - first) };
