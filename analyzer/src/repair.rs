@@ -10,6 +10,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+/// Where parts are until they are whole.
+const FOLDER: &str = ".repair";
+
 /// What was done.
 #[derive(Debug)]
 pub struct Repaired {
@@ -25,16 +28,29 @@ pub struct Repaired {
 /// It is still being recorded, is no trace, or the disk refuses.
 pub fn repair(path: &Path) -> Result<Option<Repaired>, Error> {
     let mut manifest = trace::read_manifest(path)?;
-    if manifest.log_from.is_none() {
+    let failed = |error: io::Error| Error::Usage(format!("cannot repair {}: {error}", path.display()));
+    let (left_over, log) = (left_over(path), path.join(recover::FOLDER));
+    if manifest.log_from.is_none() && left_over.is_empty() && !log.exists() {
         return Ok(None);
     }
-    let failed = |error: io::Error| Error::Usage(format!("cannot repair {}: {error}", path.display()));
     if recover::is_being_recorded(path).map_err(failed)? {
         return Err(Error::Usage(format!("{} is still being recorded: end ipc-recorder first", path.display())));
     }
-    let folder = tempfile::Builder::new().prefix(".repair").tempdir_in(path).map_err(failed)?;
-    let mut recovered = recover::read_into(path, &mut manifest, folder, true)?;
-    trace::unlisted_parts(path, &manifest)?.iter().try_for_each(|(_, part)| fs::remove_file(part)).map_err(failed)?;
+    left_over.iter().try_for_each(|found| remove(found)).map_err(failed)?;
+    let repaired = manifest.log_from.is_some().then(|| to_parts(path, &mut manifest, failed)).transpose()?;
+    remove(&log).map_err(failed)?;
+    Ok(repaired)
+}
+
+/// Turns what stands in the log into parts, and lists them.
+fn to_parts(
+    path: &Path,
+    manifest: &mut Manifest,
+    failed: impl Fn(io::Error) -> Error + Copy,
+) -> Result<Repaired, Error> {
+    let folder = tempfile::Builder::new().prefix(FOLDER).rand_bytes(0).tempdir_in(path).map_err(failed)?;
+    let mut recovered = recover::read_into(path, manifest, folder, true)?;
+    trace::unlisted_parts(path, manifest)?.iter().try_for_each(|(_, part)| fs::remove_file(part)).map_err(failed)?;
     let calls = recovered.parts.iter().filter(|part| part.table == CALLS.name).map(|part| part.rows).sum();
     for part in &recovered.parts {
         let (from, to) = (recovered.folder.path().join(&part.file), path.join(&part.file));
@@ -45,9 +61,28 @@ pub fn repair(path: &Path) -> Result<Option<Repaired>, Error> {
     TABLES.iter().try_for_each(|table| sync(&path.join(table.name))).map_err(failed)?;
     manifest.parts.append(&mut recovered.parts);
     manifest.log_from = None;
-    write_manifest(path, &manifest).map_err(failed)?;
-    fs::remove_dir_all(path.join(recover::FOLDER)).map_err(failed)?;
-    Ok(Some(Repaired { calls, damage: recovered.damage }))
+    write_manifest(path, manifest).map_err(failed)?;
+    Ok(Repaired { calls, damage: recovered.damage })
+}
+
+/// What a recording or a repair leaves that dies while it writes a part: of no use, for the log has the rows.
+fn left_over(path: &Path) -> Vec<PathBuf> {
+    let folders = std::iter::once(path.to_owned()).chain(TABLES.iter().map(|table| path.join(table.name)));
+    let entries = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let manifest = format!(".{}", manifest::FILE_NAME);
+    let is_ours = |name: &str| name == FOLDER || name == manifest || name.starts_with(".part-");
+    let found = entries.filter(|entry| is_ours(&entry.file_name().to_string_lossy()));
+    found.map(|entry| entry.path()).collect()
+}
+
+/// Removes a file or a folder, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn write_manifest(path: &Path, manifest: &Manifest) -> io::Result<()> {

@@ -74,7 +74,8 @@ impl Trace {
             trace.recovered = Some(Arc::new(recovered));
         }
         for parts in trace.parts.values_mut() {
-            parts.sort_by(|a, b| a.path.cmp(&b.path));
+            // By their numbers: those of the log lie in another folder.
+            parts.sort_by(|a, b| a.path.file_name().cmp(&b.path.file_name()));
         }
         if !trace.manifest.complete {
             trace.warnings.push(match (&trace.recovered, recover::is_being_recorded(path)) {

@@ -250,6 +250,7 @@ impl Capture {
             self.news.tell(until_ns, &mut self.join);
             self.join.settle(until_ns);
             self.note_losses();
+            let until_ns = progress.recorded_until(until_ns);
             let mut finished = Finished { until_ns, ..self.join.finished() };
             let wants_all = progress.wants_all.swap(false, Ordering::Relaxed);
             if wants_all || self.last_living.elapsed() >= LIVING_EVERY {
@@ -282,7 +283,8 @@ impl Capture {
             self.join.lost(Loss { from_ns, to_ns, source: losses::NOT_FOLLOWED, cpu: None, count: None });
         }
         let slots = &self.slots;
-        let finished = Finished { until_ns: self.last_read_ns, ..self.join.finish(|tid| slots.of(tid)) };
+        let until_ns = progress.recorded_until(self.last_read_ns);
+        let finished = Finished { until_ns, ..self.join.finish(|tid| slots.of(tid)) };
         self.totals.late_records = self.reader.late as i64;
         self.totals.dropped = self.dropped();
         let mut finished = self.note(finished);

@@ -196,6 +196,12 @@ impl Log {
     /// # Errors
     /// The disk refuses: the segment goes on.
     pub fn next_segment(&mut self) -> Result<Segment, Error> {
+        if !self.is_broken {
+            let (bytes, until_ns) = (self.block.end().map_err(named(&self.directory))?, self.segment.to_ns);
+            let end = Block { bytes, calls: 0, until_ns };
+            self.write_block(&end).map_err(named(&self.directory))?;
+            self.segment.bytes += end.bytes.len() as u64;
+        }
         let (number, from_ns) = (self.segment.number + 1, self.segment.to_ns);
         let next =
             Segment { number, bytes: 0, calls: 0, from_ns, to_ns: from_ns, file: create(&self.directory, number)? };

@@ -85,6 +85,10 @@ impl Parts {
                 conversion.add(&row).map_err(|error| failed(&error))
             })
         })?;
+        // What lives is told by the segment behind alone from here on, unless this is the last.
+        if let Ok(next) = File::open(log::path_of(&self.directory, segment.number + 1)) {
+            let _ = next.sync_data(); // its own syncing finds out
+        }
         let group = group(segment, read_calls, &parts);
         let manifest = Manifest {
             parts: kept.into_iter().chain(parts).collect(),

@@ -17,7 +17,7 @@ use crate::observer::{Observer, no_snapshots};
 use crate::outbox::{self, Outbox};
 use crate::plan::{self, Way};
 use crate::priority;
-use crate::ring::Reader;
+use crate::ring::{self, Reader};
 use crate::session;
 use crate::sink::Sink;
 use crate::snapshot::Snapshots;
@@ -347,6 +347,7 @@ impl Prepared {
             watch_command(child, self.events_sender)?;
         }
         let ended = running.wait(&self.events, options.duration, command_pid, watching);
+        running.progress.detached_ns.store(ring::boot_ns(), Ordering::Relaxed);
         links.detach();
         let manifests = running.finish(self.session)?;
         match flight {

@@ -37,6 +37,9 @@ pub struct Progress {
     pub lost: AtomicU64,
     /// …and in it.
     pub unwritten: AtomicU64,
+    /// When the probes began to be detached, CLOCK_BOOTTIME nanoseconds: not everything is recorded from then on. 0: they
+    /// are not.
+    pub detached_ns: AtomicU64,
     /// Whether the writer wants to know all that lives.
     pub wants_all: AtomicBool,
     /// Whether somebody wants a trace of what there is.
@@ -44,6 +47,14 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Until when everything is recorded, of what has come until then.
+    pub fn recorded_until(&self, until_ns: u64) -> u64 {
+        match self.detached_ns.load(Ordering::Relaxed) {
+            0 => until_ns,
+            detached_ns => until_ns.min(detached_ns),
+        }
+    }
+
     /// Calls lost so far.
     pub fn lost_calls(&self) -> u64 {
         self.lost.load(Ordering::Relaxed) + self.unwritten.load(Ordering::Relaxed)
@@ -101,6 +112,8 @@ pub struct Writer {
     /// What was taken last ended between these instants, nanoseconds since the epoch.
     from_ns: i64,
     until_ns: i64,
+    /// The latter when calls were written last: those taken since are in no block yet, whatever else is.
+    written_ns: i64,
     /// What is being lost.
     gap: Option<Gap>,
     lost_calls: i64,
@@ -120,7 +133,7 @@ impl Writer {
     /// A writer into `sink`.
     pub fn new(sink: Box<dyn Destination>, frame: Frame) -> Writer {
         let (begun, lost_calls, lost_others) = (Instant::now(), 0, 0);
-        Writer { sink, frame, calls: Vec::new(), begun, from_ns: 0, until_ns: 0, gap: None, lost_calls, lost_others }
+        Writer { sink, frame, calls: Vec::new(), begun, from_ns: 0, until_ns: 0, written_ns: 0, gap: None, lost_calls, lost_others }
     }
 
     /// Writes everything that arrives; the last message is followed by the end of the channel.
@@ -191,6 +204,7 @@ impl Writer {
     }
 
     fn write_calls(&mut self) -> Result<(), Error> {
+        self.written_ns = self.until_ns;
         let mut calls = std::mem::take(&mut self.calls);
         // Late records and deaths may step back a little; open calls come last.
         calls.sort_by_key(|c| c.end_ns.unwrap_or(u64::MAX));
@@ -222,7 +236,7 @@ impl Writer {
             let loss = Loss { source, from_ns: gap.from_ns, to_ns: self.until_ns, count: Some(count) };
             let row = loss.row(&self.frame.trace_id).map_err(|what| Error::write(Path::new(LOSSES.name), what))?;
             if count > 0 {
-                self.sink.write(&LOSSES, Standing::Final, self.until_ns, &row.batch)?;
+                self.sink.write(&LOSSES, Standing::Final, self.written_ns, &row.batch)?;
             }
         }
         Ok(())
@@ -274,7 +288,7 @@ impl Writer {
         }
         let batch: Result<RecordBatch, ArrowError> = self.frame.batch(table, rows, fill);
         let batch = batch.map_err(|e| Error::Write { path: PathBuf::from(table.name), error: e.to_string() })?;
-        self.sink.write(table, standing, self.until_ns, &batch)
+        self.sink.write(table, standing, self.written_ns, &batch)
     }
 
     /// Completes the trace; what `trace.json` holds, of each if there are several.

@@ -6,21 +6,18 @@ use std::time::{Duration, Instant};
 
 /// `count` numbers, all 0, in memory shared with every process forked later; never freed.
 pub(crate) fn new(count: usize) -> Result<&'static [AtomicI64]> {
-    // SAFETY: an anonymous mapping at an address of the kernel's choice; the result is checked.
-    let memory = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            count * size_of::<AtomicI64>(),
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
+    map(count, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+}
+
+/// `count` numbers in a mapping; of a file, which must be empty or hold numbers, and have room for them.
+pub(crate) fn map(count: usize, flags: i32, file: i32) -> Result<&'static [AtomicI64]> {
+    let (bytes, protection) = (count * size_of::<AtomicI64>(), libc::PROT_READ | libc::PROT_WRITE);
+    // SAFETY: a mapping at an address of the kernel's choice; the result is checked.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, file, 0) };
     if memory == libc::MAP_FAILED {
         return Err(Failure::last("cannot map shared memory"));
     }
-    // SAFETY: the mapping is zeroed, page-aligned, large enough, never unmapped; zero is a valid AtomicI64.
+    // SAFETY: the mapping is page-aligned, large enough, never unmapped; any bytes are a valid AtomicI64.
     Ok(unsafe { std::slice::from_raw_parts(memory.cast::<AtomicI64>(), count) })
 }
 

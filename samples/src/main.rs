@@ -234,6 +234,24 @@ enum Scenario {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Calls with rising numbers, and threads that wait, until SIGTERM, SIGINT or the time is over
+    Numbered {
+        /// How many processes send and receive
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+        processes: u16,
+        /// How many threads wait
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=512))]
+        blocked: u16,
+        /// Where each process writes down when its calls ended
+        #[arg(long, value_name = "DIR")]
+        ends: Option<PathBuf>,
+        /// How long a process pauses after 16 messages
+        #[arg(long, default_value = "0ns", value_parser = parse_time)]
+        pause: Duration,
+        /// How long at most
+        #[arg(long, default_value = "60s", value_parser = parse_time)]
+        hold: Duration,
+    },
     /// Three processes in a deadlock until SIGTERM, SIGINT or the time is over
     Deadlock {
         /// How long at most
@@ -315,6 +333,10 @@ fn run(cli: Cli) -> Result<()> {
         Scenario::Racer { count } => scenarios::racer::run(&mut context, count),
         Scenario::Deadlock { hold } => scenarios::deadlock::run(&mut context, hold),
         Scenario::Incident { incident, seed } => scenarios::incidents::run(&mut context, incident, seed),
+        Scenario::Numbered { processes, blocked, ends, pause, hold } => {
+            let numbered = scenarios::numbered::Numbered { processes, blocked, ends, pause, hold };
+            scenarios::numbered::run(&mut context, &numbered)
+        }
         Scenario::Masks { count } => scenarios::masks::run(&mut context, count),
         Scenario::Restarts => scenarios::restarts::run(&mut context),
         Scenario::Signals => scenarios::signals::run(&mut context),

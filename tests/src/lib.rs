@@ -3,12 +3,14 @@
 //! The environment: `IPC_BIN_DIR` (where the programs are), `IPC_REQUIRE_LIVE=1` (a skipped live test is a failure),
 //! `IPC_SOAK=1` (full counts), `IPC_VM=1` (an emulated machine: a tenth of the counts), `IPC_SEED`, `IPC_KEEP` (a folder
 //! where the traces of incidents stay), `IPC_PYTHON` (a Python with duckdb, pandas, pyarrow, polars, posix_ipc and
-//! sysv_ipc).
+//! sysv_ipc), `IPC_VM_KERNEL` and `IPC_VM_INITRAMFS` (what a machine boots that is cut off from power).
 #![expect(clippy::unwrap_used, reason = "only tests use this crate, and a panic is how they fail")]
 
 pub mod calls;
 pub mod cells;
+pub mod crashed;
 pub mod differences;
+pub mod disk;
 pub mod environment;
 pub mod expected;
 pub mod findings;

@@ -70,8 +70,7 @@ pub fn read_into(trace: &Path, manifest: &mut Manifest, folder: TempDir, for_goo
     let conversion = Conversion::new(Folder(place.clone()), CREATED_BY, &Numbers::behind(&manifest.parts));
     let (open, damage) = (Open::default(), Vec::new());
     let mut reading = Reading { folder, conversion, open, until_ns: None, gap_from_ns: None, written_ns: 0, damage };
-    let first = manifest.log_from.unwrap_or(0);
-    let read = segments(trace, first).iter().try_for_each(|path| reading.read(path, manifest));
+    let read = reading.read_all(&segments(trace, manifest.log_from.unwrap_or(0)), manifest);
     read.and_then(|()| reading.finish(manifest, for_good)).map_err(|what| no_room(trace, &place, &what))
 }
 
@@ -94,25 +93,51 @@ struct Reading {
 }
 
 impl Reading {
+    /// Reads segments, in order.
+    fn read_all(&mut self, segments: &[(u32, PathBuf)], manifest: &Manifest) -> Result<(), String> {
+        let mut next = manifest.log_from;
+        for (number, path) in segments {
+            if next != Some(*number) {
+                self.miss(manifest, format!("there is no segment before {}", path.display()));
+            }
+            next = number.checked_add(1);
+            let is_last = segments.last().is_some_and(|(last, _)| last == number);
+            self.read(path, is_last, manifest)?;
+        }
+        Ok(())
+    }
+
+    /// Something is missing behind what was read.
+    fn miss(&mut self, manifest: &Manifest, what: String) {
+        self.damage.push(what);
+        self.gap_from_ns = self.gap_from_ns.or(Some(self.until_ns.unwrap_or(manifest.session.start_ns)));
+    }
+
     /// Reads a segment, as far as it is whole.
-    fn read(&mut self, path: &Path, manifest: &Manifest) -> Result<(), String> {
+    fn read(&mut self, path: &Path, is_last: bool, manifest: &Manifest) -> Result<(), String> {
         let Ok(file) = File::open(path) else { return Ok(()) }; // it became parts meanwhile
         let found = file.metadata().map_err(|error| error.to_string())?;
         let written = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let written_ns = written.and_then(|age| i64::try_from(age.as_nanos()).ok()).unwrap_or(0);
         self.written_ns = self.written_ns.max(written_ns);
         let mut blocks = Blocks::new(file);
+        let mut is_closed = is_last;
         loop {
             match part::guard(|| blocks.next().transpose()) {
-                Ok(None) => return Ok(()),
+                Ok(None) if is_closed => return Ok(()),
+                Ok(None) => {
+                    self.miss(manifest, format!("{} is not whole: it ends too early", path.display()));
+                    return Ok(());
+                }
                 Ok(Some(block)) => {
+                    is_closed = is_last || block.is_empty();
                     self.bridge(&block, manifest)?;
                     self.take(&block)?;
                 }
                 Err(what) => {
                     let (left, path) = (found.len().saturating_sub(blocks.whole_bytes), path.display());
-                    self.damage.push(format!("the last {left} bytes of {path} are not whole and left out: {what}"));
-                    self.gap_from_ns = self.gap_from_ns.or(Some(self.until_ns.unwrap_or(manifest.session.start_ns)));
+                    let what = format!("the last {left} bytes of {path} are not whole and left out: {what}");
+                    self.miss(manifest, what);
                     return Ok(());
                 }
             }
@@ -145,10 +170,10 @@ impl Reading {
     fn finish(mut self, manifest: &mut Manifest, for_good: bool) -> Result<Recovered, String> {
         let open = std::mem::take(&mut self.open).into_rows().map_err(|error| error.to_string())?;
         open.iter().try_for_each(|rows| self.add(rows))?;
-        if let Some(until_ns) = self.until_ns {
-            self.add(&lost(manifest, losses::TAIL, until_ns, self.written_ns)?)?;
-            manifest.session.end_ns = manifest.session.end_ns.max(until_ns);
-        }
+        // Where the log says nothing, nobody knows since when.
+        let until_ns = self.until_ns.unwrap_or(0).max(manifest.session.start_ns);
+        self.add(&lost(manifest, losses::TAIL, until_ns, self.written_ns)?)?;
+        manifest.session.end_ns = manifest.session.end_ns.max(until_ns);
         self.conversion.finish().map_err(|error| error.to_string())?;
         let parts = manifest.parts.iter().chain(&self.conversion.done);
         let calls: u64 = parts.filter(|part| part.table == CALLS.name).map(|part| part.rows).sum();
@@ -172,7 +197,7 @@ fn lost(manifest: &Manifest, source: Source, from_ns: i64, to_ns: i64) -> Result
 }
 
 /// The segments of a log, in order.
-fn segments(trace: &Path, first: u32) -> Vec<PathBuf> {
+fn segments(trace: &Path, first: u32) -> Vec<(u32, PathBuf)> {
     let number = |entry: io::Result<fs::DirEntry>| {
         let name = entry.ok()?.file_name().into_string().ok()?;
         let number: u32 = name.strip_suffix(log::EXTENSION)?.strip_suffix('.')?.parse().ok()?;
@@ -181,7 +206,7 @@ fn segments(trace: &Path, first: u32) -> Vec<PathBuf> {
     let folder = trace.join(FOLDER);
     let mut found: Vec<(u32, String)> = fs::read_dir(&folder).into_iter().flatten().filter_map(number).collect();
     found.sort();
-    found.into_iter().map(|(_, name)| folder.join(name)).collect()
+    found.into_iter().map(|(number, name)| (number, folder.join(name))).collect()
 }
 
 /// Parts as files of a folder.

@@ -5,6 +5,7 @@ mod answers;
 mod bad_input;
 mod contention;
 mod corpus;
+mod damaged_log;
 mod deadlocks;
 mod encodings;
 mod failures;

@@ -14,6 +14,7 @@ pub(crate) mod int80;
 pub(crate) mod interrupted;
 pub(crate) mod killed;
 pub(crate) mod masks;
+pub(crate) mod numbered;
 pub(crate) mod open;
 pub(crate) mod ping_pong;
 pub(crate) mod racer;

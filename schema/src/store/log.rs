@@ -2,7 +2,8 @@
 //!
 //! A block is one zstd frame with a checksum. Decompressed it is one or more Arrow IPC streams, one after the other; the
 //! metadata of each stream's schema says what its rows are ([`TABLE`], [`STANDING`], [`UNTIL_NS`]). Columns that are NULL in
-//! every row are left out, and so are the twins of instants. A log that was cut short is whole up to its last whole block.
+//! every row are left out, and so are the twins of instants. A log that was cut short is whole up to its last whole block. A
+//! segment that another one follows ends with an empty block.
 
 use crate::tables::{self, Kind, Table, arrow_schema};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -124,6 +125,14 @@ impl BlockWriter {
         let block = self.compressor.compress(&self.plain)?;
         self.plain.clear();
         Ok(block)
+    }
+
+    /// An empty block, whatever was added: that nothing of a segment is missing.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn end(&mut self) -> io::Result<Vec<u8>> {
+        self.compressor.compress(&[])
     }
 }
 

@@ -1,10 +1,10 @@
 //! The first process of the virtual machine: mounts what the programs need, runs the tests, switches the machine off.
 
 use crate::Result;
-use crate::vm::{ALIVE, BEAT, BEGIN, PASSED};
+use crate::vm::{ALIVE, BEAT, BEGIN, MODULES_FOLDER, PASSED};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{WaitOptions, wait};
-use rustix::system::{RebootCommand, reboot};
+use rustix::system::{RebootCommand, finit_module, reboot};
 use std::fs;
 use std::process::Command;
 use std::time::Instant;
@@ -21,7 +21,7 @@ const MOUNTS: &[(&str, &str)] = &[
 
 /// Does it all; the marker is printed only after every test has passed.
 pub fn run() -> ! {
-    match mount_all().and_then(|()| run_tests()) {
+    match mount_all().and_then(|()| load_modules()).and_then(|()| run_tests()) {
         Ok(()) => println!("{PASSED}"),
         Err(error) => println!("ipctrace-vm: {error}"),
     }
@@ -35,6 +35,19 @@ fn mount_all() -> Result {
     for (kind, place) in MOUNTS {
         std::fs::create_dir_all(place).map_err(|error| format!("{place}: {error}"))?;
         mount(*kind, *place, *kind, MountFlags::empty(), None).map_err(|error| format!("mount {place}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Loads the drivers of disks.
+fn load_modules() -> Result {
+    let entries = fs::read_dir(format!("/{MODULES_FOLDER}")).map_err(|error| format!("no modules: {error}"))?;
+    let mut modules: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    modules.sort();
+    for path in modules {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let module = fs::File::open(&path).map_err(|error| failed(&error))?;
+        finit_module(&module, c"", 0).map_err(|error| failed(&error))?;
     }
     Ok(())
 }

@@ -147,6 +147,13 @@ const ITEMS: &[Item] = &[
         elsewhere: "install the package with qemu-system-x86_64",
     },
     Item {
+        name: "file systems of ext4",
+        needed_by: &[Need::Vm],
+        is_present: || ["mkfs.ext4", "e2fsck", "debugfs"].iter().all(|name| place::program(name).is_some()),
+        install: Install::Debian(&["e2fsprogs"]),
+        elsewhere: "install the package with mkfs.ext4, e2fsck and debugfs (e2fsprogs)",
+    },
+    Item {
         name: "kernels to test on",
         needed_by: &[Need::Vm],
         is_present: || vm::KERNELS.iter().all(|kernel| kernel.image().is_some()),

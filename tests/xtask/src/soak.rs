@@ -1,17 +1,17 @@
-//! `cargo xtask soak`: the live tests and those with mutated traces at full counts, with a dated log.
+//! `cargo xtask soak`: the live tests and those with mutated traces and damaged logs at full counts, with a dated log.
 
 use crate::build::{Profile, static_cargo};
 use crate::command::{command, now, output};
 use crate::setup::{self, Consent, Need};
 use crate::test::{self, Seed};
-use crate::{Result, place};
+use crate::{Result, place, vm};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 /// The command.
 pub fn run(options: &[String]) -> Result {
-    setup::ensure(&[Need::Build, Need::Test], Consent::from_options(options)?)?;
+    setup::ensure(&[Need::Build, Need::Test, Need::Vm], Consent::from_options(options)?)?;
     let folder = place::target("soak");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let date = now("+%Y%m%dT%H%M%SZ")?;
@@ -22,9 +22,17 @@ pub fn run(options: &[String]) -> Result {
     let _ = writeln!(log, "cargo xtask soak, {date}, seed {}, on {}", seed.0, machine.trim());
 
     let mut tests = static_cargo(&["nextest", "run", "--workspace", "--cargo-profile", Profile::Ci.name()]);
-    tests.args(["--config-file", "tests/nextest.toml", "--profile", "soak", "-E", "binary(live) or test(mutated)"]);
+    tests.args([
+        "--config-file",
+        "tests/nextest.toml",
+        "--profile",
+        "soak",
+        "-E",
+        "binary(live) or test(mutated) or test(damaged_log)",
+    ]);
     test::set_environment(&mut tests, seed);
     tests.env("IPC_SOAK", "1");
+    vm::prepare()?;
     let result = run_logged(&mut tests, &mut log);
     eprintln!("log: {}", place::short(&path));
     result

@@ -48,6 +48,7 @@ fn run_steps(steps: &mut Steps, options: &[String], seed: Seed) -> Result {
         run_to_end(static_cargo(&["build", "--profile", Profile::Ci.name()]).args(["--workspace", "--all-targets"]))
     })?;
     steps.step("clippy", clippy)?;
+    steps.step("root of the virtual machine", vm::prepare)?;
     steps.step("tests", || tests(seed))?;
     steps.step("documentation's tests", || {
         run_to_end(static_cargo(&["test", "--doc", "--profile", Profile::Ci.name()]).arg("--workspace"))
@@ -98,6 +99,9 @@ fn tests(seed: Seed) -> Result {
 pub fn set_environment(tests: &mut Command, seed: Seed) {
     tests.env("IPC_BIN_DIR", Profile::Ci.folder()).env("IPC_PYTHON", place::python());
     tests.env("IPC_SEED", seed.0.to_string());
+    if let Some((kernel, initramfs)) = vm::machine() {
+        tests.env("IPC_VM_KERNEL", kernel).env("IPC_VM_INITRAMFS", initramfs);
+    }
     if can_record() {
         tests.env("IPC_REQUIRE_LIVE", "1");
     }

@@ -34,6 +34,17 @@ pub const PASSED: &str = "ipctrace-vm: the tests passed";
 
 /// Only the tests that count, and those of kprobes: they need no second program to compare with.
 const TESTS: &[&str] = &["counting::", "battery::", "kprobes::", "--test-threads=1"];
+/// What a virtio disk needs of the kernel's modules, each after those that it needs.
+const MODULES: [&str; 6] = [
+    "virtio/virtio_ring",
+    "virtio/virtio",
+    "virtio/virtio_pci_legacy_dev",
+    "virtio/virtio_pci_modern_dev",
+    "virtio/virtio_pci",
+    "block/virtio_blk",
+];
+/// Where `/init` finds them, in the order of their names.
+pub const MODULES_FOLDER: &str = "modules";
 /// Emulation is ten to twenty times slower than the processor, and takes four times as long again where others use it:
 /// what is slow must not look like what hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(1800);
@@ -55,26 +66,51 @@ impl Kernel {
         let files = fs::read_dir(self.folder().join("boot")).ok()?;
         files.flatten().find(|file| file.file_name().to_string_lossy().starts_with("vmlinuz-")).map(|file| file.path())
     }
+
+    /// Its drivers.
+    fn drivers(&self) -> Option<PathBuf> {
+        let versions = fs::read_dir(self.folder().join("lib/modules")).ok()?;
+        versions.flatten().map(|version| version.path().join("kernel/drivers")).find(|drivers| drivers.is_dir())
+    }
+
+    /// The first root file system: the programs and the modules.
+    fn initramfs(&self) -> PathBuf {
+        self.folder().join("initramfs.cpio")
+    }
 }
 
 /// The command.
 pub fn run(options: &[String]) -> Result {
     setup::ensure(&[Need::Build, Need::Vm], Consent::from_options(options)?)?;
-    build::build(Profile::Ci, &["ipc-recorder", "ipc-analyzer", "ipc-workload", "xtask"])?;
+    prepare()?;
     boot_all(Seed::choose()?)
 }
 
-/// Boots every kernel; the programs are built.
+/// Builds the programs and writes what the kernels boot with.
+pub fn prepare() -> Result {
+    build::build(Profile::Ci, &[&build::PROGRAMS[..], &["xtask"]].concat())?;
+    let tests = build::test_binary(Profile::Ci, "live")?;
+    for kernel in KERNELS {
+        let (path, archive) = (kernel.initramfs(), initramfs_of(kernel, &tests)?);
+        fs::write(&path, archive).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What the tests need to boot the first kernel themselves: its image, and what it boots with.
+pub fn machine() -> Option<(PathBuf, PathBuf)> {
+    let kernel = KERNELS.first()?;
+    Some((kernel.image()?, kernel.initramfs()))
+}
+
+/// Boots every kernel; [`prepare`] was there before.
 pub fn boot_all(seed: Seed) -> Result {
-    let initramfs = place::target("vm").join("initramfs.cpio");
-    let archive = initramfs_of(&build::test_binary(Profile::Ci, "live")?)?;
-    fs::write(&initramfs, archive).map_err(|error| format!("{}: {error}", initramfs.display()))?;
     for kernel in KERNELS {
         let image = kernel.image().ok_or_else(|| format!("no kernel {}; run cargo xtask setup", kernel.name))?;
         eprintln!("booting {}", place::short(&image));
         let began = Instant::now();
         let log = kernel.folder().join("console.log");
-        Console::watch(qemu(&image, &initramfs, seed)?, &log)?;
+        Console::watch(qemu(&image, &kernel.initramfs(), seed)?, &log)?;
         eprintln!(
             "{}: passed in {:.0} s (console: {})",
             kernel.name,
@@ -85,10 +121,10 @@ pub fn boot_all(seed: Seed) -> Result {
     Ok(())
 }
 
-fn initramfs_of(tests: &Path) -> Result<Vec<u8>> {
+fn initramfs_of(kernel: &Kernel, tests: &Path) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "sys", "tmp"] {
+    for folder in ["bin", "dev", "proc", "sys", "tmp", MODULES_FOLDER] {
         archive.directory(folder);
     }
     archive.device("dev/console", 5, 1);
@@ -96,6 +132,11 @@ fn initramfs_of(tests: &Path) -> Result<Vec<u8>> {
     archive.program("live", &read(tests)?);
     for program in build::PROGRAMS {
         archive.program(&format!("bin/{program}"), &read(&Profile::Ci.folder().join(program))?);
+    }
+    let drivers = kernel.drivers().ok_or_else(|| format!("{} has no drivers; run cargo xtask setup", kernel.name))?;
+    for (number, module) in MODULES.iter().enumerate() {
+        let module = drivers.join(module).with_extension("ko");
+        archive.program(&format!("{MODULES_FOLDER}/{number}.ko"), &read(&module)?);
     }
     Ok(archive.finish())
 }
