@@ -3,8 +3,9 @@
 use crate::btf;
 use crate::libraries::Library;
 use crate::plan::{FUNCTION, HOOKS, Hook, LIBRARY_PROGRAM, SYSTEM_CALLS, WAKINGS, Way};
+use crate::shared::Shared;
 use crate::wrappers::{self, Wrappers};
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
+use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 use aya::programs::{BtfTracePoint, KProbe, ProgramError, RawTracePoint, TracePoint, UProbe};
@@ -13,6 +14,7 @@ use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Family};
 use ipc_schema::manifest::{Attached, Missing};
 use ipc_schema::wire::{CpuCounters, GATE_SIZE, Offsets, filter, gate, option};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
@@ -139,22 +141,22 @@ impl Links {
 
 /// The thread slots, to ask who is inside a call.
 #[derive(Clone)]
-pub struct Slots(std::sync::Arc<Array<MapData, u64>>);
+pub struct Slots(std::sync::Arc<Shared<u64>>);
 
 impl Slots {
     /// The slot of a thread id; 0 if it has none.
     pub fn of(&self, tid: u32) -> u64 {
-        self.0.get(&tid, 0).unwrap_or(0)
+        self.0.get(tid as usize).unwrap_or(0)
     }
 }
 
 /// What each CPU counts.
-pub struct Counters(Array<MapData, PodCounters>);
+pub struct Counters(Shared<CpuCounters>);
 
 impl Counters {
     /// The counters of every CPU, now.
     pub fn read(&self) -> Vec<CpuCounters> {
-        (0..self.0.len()).map(|cpu| self.0.get(&cpu, 0).map_or_else(|_| CpuCounters::default(), |c| c.0)).collect()
+        (0..self.0.count).filter_map(|cpu| self.0.get(cpu)).collect()
     }
 }
 
@@ -166,12 +168,6 @@ enum Link {
     Probe(#[expect(dead_code, reason = "dropping it detaches the program")] aya::programs::kprobe::KProbeLink),
     Uprobe(#[expect(dead_code, reason = "dropping it detaches the program")] UProbeLink),
 }
-
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct PodCounters(CpuCounters);
-// SAFETY: CpuCounters is bytemuck::Pod: any bytes are a value, and it has no padding.
-unsafe impl aya::Pod for PodCounters {}
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -299,8 +295,8 @@ impl Probes {
         let (offsets, without_btf) = offsets();
         let mut ebpf = load(request, &offsets)?;
         let rings = create_rings(&mut ebpf, request.ring_bytes)?;
-        let counters = Counters(take_array(&mut ebpf, "COUNTERS")?);
-        let slots = Slots(std::sync::Arc::new(take_array(&mut ebpf, "SLOTS")?));
+        let counters = Counters(share(&mut ebpf, "COUNTERS")?);
+        let slots = Slots(std::sync::Arc::new(share(&mut ebpf, "SLOTS")?));
         let missing = without_btf.into_iter().collect();
         let mut probes = Probes { ebpf, links: Links::default(), attached: vec![], missing, rings, counters, slots };
         probes.fill_set("COMMS", &request.comms)?;
@@ -574,9 +570,11 @@ fn create_rings(ebpf: &mut Ebpf, bytes: u32) -> Result<Vec<RingBuf<MapData>>, Er
         .collect()
 }
 
-fn take_array<V: aya::Pod>(ebpf: &mut Ebpf, name: &str) -> Result<Array<MapData, V>, Error> {
-    let map = ebpf.take_map(name).ok_or_else(|| Error::Load(format!("the object has no map {name}")))?;
-    Array::try_from(map).map_err(|e| Error::Load(e.to_string()))
+fn share<V: bytemuck::Pod>(ebpf: &mut Ebpf, name: &str) -> Result<Shared<V>, Error> {
+    let failed = |e: &dyn std::fmt::Display| Error::Load(format!("cannot map the table {name}: {e}"));
+    let Some(Map::Array(map)) = ebpf.map(name) else { return Err(failed(&"the object has none")) };
+    let count = map.info().map_err(|e| failed(&e))?.max_entries() as usize;
+    Shared::of(map.fd().as_fd(), count).map_err(|e| failed(&e))
 }
 
 /// The cause at the bottom of an error, in one line: the verifier's log says more than a user can use.

@@ -3,13 +3,13 @@
 //! It is cut into segments. A closed one becomes parts beside the recording, so that what the rings hold never waits for an
 //! encoder: writing a row to the log takes a quarter of the time of encoding it as Parquet.
 
-use crate::directory::{self, Error, named};
+use crate::directory::{Directory, Error, named};
 use arrow::array::RecordBatch;
 use ipc_schema::store::log::{self, BlockWriter, Standing};
 use ipc_schema::tables::Table;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,14 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 /// …or this old.
 const SEGMENT_AGE: Duration = Duration::from_secs(300);
 
-/// The path of a segment.
-pub fn path_of(directory: &Path, number: u32) -> PathBuf {
-    directory.join(FOLDER).join(format!("{number:05}.{}", log::EXTENSION))
+/// The name of a segment in it.
+pub fn name_of(number: u32) -> String {
+    format!("{number:05}.{}", log::EXTENSION)
 }
 
 /// The segment that is being written.
 pub struct Log {
-    directory: PathBuf,
+    folder: Directory,
     number: u32,
     path: PathBuf,
     file: Arc<File>,
@@ -41,13 +41,13 @@ impl Log {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path) -> Result<Log, Error> {
-        directory::create_folder(&directory.join(FOLDER))?;
-        let path = path_of(directory, 0);
-        let file = Arc::new(directory::create_file(&path)?);
-        directory::sync(&directory.join(FOLDER))?;
+    pub fn begin(directory: &Directory) -> Result<Log, Error> {
+        let folder = directory.folder(FOLDER)?;
+        let file = Arc::new(folder.create_file(&name_of(0))?);
+        folder.sync()?;
+        let path = folder.path().join(name_of(0));
         let block = BlockWriter::new().map_err(named(&path))?;
-        Ok(Log { directory: directory.to_owned(), number: 0, path, file, bytes: 0, begun: Instant::now(), block })
+        Ok(Log { folder, number: 0, path, file, bytes: 0, begun: Instant::now(), block })
     }
 
     /// Adds rows to the block that [`Log::write`] writes.
@@ -101,10 +101,10 @@ impl Log {
     pub fn close_segment(&mut self) -> Result<u32, Error> {
         self.write()?;
         self.file.sync_data().map_err(named(&self.path))?;
-        let path = path_of(&self.directory, self.number + 1);
-        self.file = Arc::new(directory::create_file(&path)?);
-        directory::sync(&self.directory.join(FOLDER))?;
-        (self.path, self.bytes, self.begun) = (path, 0, Instant::now());
+        let name = name_of(self.number + 1);
+        self.file = Arc::new(self.folder.create_file(&name)?);
+        self.folder.sync()?;
+        (self.path, self.bytes, self.begun) = (self.folder.path().join(name), 0, Instant::now());
         self.number += 1;
         Ok(self.number - 1)
     }

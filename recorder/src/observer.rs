@@ -6,16 +6,17 @@ use crate::attach::Slots;
 use crate::batch::Frame;
 use crate::capture::News;
 use crate::cli::SnapshotOptions;
-use crate::directory;
+use crate::directory::Directory;
 use crate::follow::Follow;
 use crate::history::{self, Phase};
 use crate::join::{Finished, Hooks, Join};
+use crate::priority;
+use crate::privilege;
 use crate::record::summarize;
 use crate::ring::boot_ns;
-use crate::scan;
 use crate::session;
 use crate::sink::Sink;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Helper, Snapshots};
 use crate::writer::Writer;
 use crossbeam_channel::{Receiver, Sender};
 use ipc_schema::catalogue::OPERATIONS;
@@ -45,12 +46,10 @@ impl Observer {
     /// No thread can be had.
     pub fn start(self, helper: Option<Snapshots>, slots: Slots) -> std::io::Result<JoinHandle<Vec<Missing>>> {
         let work = move || {
-            scan::threads(&self.follow, self.with_cmdlines, Some(&slots), |thread| {
-                let _ = self.news.send(News::Scanned(Box::new(thread))); // the capture may have ended
-            });
+            priority::lower();
             let Some(helper) = helper else { return vec![] };
             let mut missing = Vec::new();
-            if let Err(error) = self.snapshots(helper, &mut missing) {
+            if let Err(error) = self.look(helper, &slots, &mut missing) {
                 missing.push(no_snapshots(&error));
             }
             missing
@@ -58,7 +57,14 @@ impl Observer {
         std::thread::Builder::new().name("observer".into()).spawn(work)
     }
 
-    fn snapshots(&self, mut helper: Snapshots, missing: &mut Vec<Missing>) -> std::io::Result<()> {
+    fn look(&self, mut helper: Snapshots, slots: &Slots, missing: &mut Vec<Missing>) -> std::io::Result<()> {
+        missing.extend(helper.scan(&self.follow, self.with_cmdlines, |mut thread| {
+            // Asked after the registers were read: a call that began since the probes were live has left its mark.
+            if slots.of(thread.tid) != 0 {
+                thread.call = None;
+            }
+            let _ = self.news.send(News::Scanned(Box::new(thread))); // the capture may have ended
+        })?);
         let tell = |found| {
             let _ = self.news.send(News::Snapshot(Box::new(found))); // the capture may have ended
         };
@@ -76,16 +82,18 @@ pub fn no_snapshots(reason: &dyn std::fmt::Display) -> Missing {
     Missing {
         feature: "snapshots".into(),
         reason: reason.to_string(),
-        remedy: "run as root; without them objects, queued and limits are empty".into(),
+        remedy: "run as root; without them objects, queued and limits are empty, and what was there before is unknown"
+            .into(),
     }
 }
 
 /// `snapshot`: what is there now, without eBPF; returns the exit status.
 pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
-    let mut helper = Snapshots::start()?;
+    let (mut helper, _) = Helper::start()?;
     let mut session = session::begin(None);
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
-    directory::create(&directory)?;
+    let (directory, _) = Directory::create(&directory)?;
+    privilege::give_up_all()?;
     let manifest = session::manifest(&session)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
     let mut writer = Writer::new(Sink::begin(&directory, manifest)?, frame);
@@ -94,7 +102,7 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
     let clock = session::clock_sample();
     session.end_ns = clock.boot_ns + session.clock_offset_ns;
     writer.write_all(finished)?;
-    summarize(&directory, &writer.finish(session)?);
+    summarize(directory.path(), &writer.finish(session)?);
     Ok(0)
 }
 
@@ -106,7 +114,7 @@ fn look(options: &SnapshotOptions, helper: &mut Snapshots, missing: &mut Vec<Mis
     }
     let never = vec![std::process::id(), helper.pid()];
     let follow = Follow { operations: OPERATIONS.to_vec(), never, ..Follow::default() };
-    scan::threads(&follow, options.cmdline, None, |thread| join.scanned(thread));
+    missing.extend(helper.scan(&follow, options.cmdline, |thread| join.scanned(thread))?);
     let found = history::take(helper, Phase::Start, None)?;
     missing.extend_from_slice(history::missing(&found));
     let rows = history::rows(found, &mut join);

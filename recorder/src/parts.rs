@@ -3,22 +3,21 @@
 //! A `*.parquet` is always whole: it is written under a dot-name, synced, renamed, its directory synced, and only then
 //! listed in `trace.json`, which is itself replaced atomically, and which says in the same stroke that the segment is done.
 
-use crate::directory::{self, Error, named};
+use crate::directory::{Directory, Error, named};
 use crate::log;
 use ipc_schema::manifest::{self, Manifest, Session};
 use ipc_schema::store::convert::{Conversion, Place};
 use ipc_schema::store::log::{Blocks, Rows, Standing};
 use ipc_schema::store::session;
 use ipc_schema::tables::{SESSION, Table};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 const CREATED_BY: &str = concat!("ipc-recorder ", env!("CARGO_PKG_VERSION"));
 
 /// The parts of a trace.
 pub struct Parts {
-    directory: PathBuf,
+    directory: Directory,
     /// What `trace.json` holds.
     pub manifest: Manifest,
 }
@@ -28,8 +27,8 @@ impl Parts {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest) -> Result<Parts, Error> {
-        let parts = Parts { directory: directory.to_owned(), manifest };
+    pub fn begin(directory: &Directory, manifest: Manifest) -> Result<Parts, Error> {
+        let parts = Parts { directory: directory.clone(), manifest };
         parts.write_manifest()?;
         Ok(parts)
     }
@@ -44,21 +43,22 @@ impl Parts {
     /// # Errors
     /// The disk refuses: then no part of it is listed, and the segment is still there.
     pub fn convert(&mut self, segment: u32) -> Result<(), Error> {
-        let directory = self.directory.clone();
-        let path = log::path_of(&directory, segment);
+        let folder = self.directory.folder(log::FOLDER)?;
+        let name = log::name_of(segment);
+        let path = folder.path().join(&name);
         self.add(|conversion| {
-            let mut blocks = Blocks::new(File::open(&path).map_err(named(&path))?);
+            let mut blocks = Blocks::new(folder.open_file(&name)?);
             while let Some(block) = blocks.next() {
                 let block = block.map_err(|what| Error::write(&path, format!("cannot be read back: {what}")))?;
                 for rows in block.iter().filter(|rows| rows.standing == Standing::Final) {
-                    conversion.add(rows).map_err(|error| Error::write(&directory, error))?;
+                    conversion.add(rows).map_err(named(&path))?;
                 }
             }
             Ok(())
         })?;
         self.manifest.log_from = Some(segment + 1);
         self.write_manifest()?;
-        fs::remove_file(&path).map_err(named(&path))
+        folder.remove_file(&name)
     }
 
     /// Completes the trace, all segments of which were converted; a table without rows gets one empty part, so that every
@@ -68,8 +68,8 @@ impl Parts {
     /// The disk refuses.
     pub fn complete(&mut self, session: Session) -> Result<(), Error> {
         self.manifest.session = session;
-        let directory = self.directory.clone();
-        let failed = |what: &dyn std::fmt::Display| Error::write(&directory, what);
+        let path = self.directory.path().to_owned();
+        let failed = |what: &dyn std::fmt::Display| Error::write(&path, what);
         let batch = session::row(&self.manifest).map_err(|what| failed(&what))?;
         let row = Rows { table: &SESSION, standing: Standing::Final, until_ns: 0, batch };
         self.add(|conversion| {
@@ -78,16 +78,14 @@ impl Parts {
         self.manifest.log_from = None;
         self.manifest.complete = true;
         self.write_manifest()?;
-        let folder = self.directory.join(log::FOLDER);
-        fs::remove_dir_all(&folder).map_err(named(&folder))?;
-        directory::give_to_caller(&self.directory)
+        self.directory.remove_folder(log::FOLDER)
     }
 
     /// Adds what `fill` adds to the parts, or nothing.
     fn add(&mut self, fill: impl FnOnce(&mut Conversion<Files>) -> Result<(), Error>) -> Result<(), Error> {
         let place = Files { directory: self.directory.clone(), made: Vec::new() };
         let mut conversion = Conversion::new(place, CREATED_BY, &self.manifest.parts);
-        let failed = |error| Error::write(&self.directory, error);
+        let failed = |error| Error::write(self.directory.path(), error);
         match fill(&mut conversion).and_then(|()| conversion.finish().map_err(failed)) {
             Ok(()) => {
                 self.manifest.parts.append(&mut conversion.done);
@@ -101,51 +99,51 @@ impl Parts {
     }
 
     fn write_manifest(&self) -> Result<(), Error> {
-        let hidden = self.directory.join(format!(".{}", manifest::FILE_NAME));
-        let text = serde_json::to_string_pretty(&self.manifest).map_err(|error| Error::write(&hidden, error))?;
-        let _ = fs::remove_file(&hidden); // of a try that failed
-        let mut file = directory::create_file(&hidden)?;
-        file.write_all(text.as_bytes()).map_err(named(&hidden))?;
-        file.sync_all().map_err(named(&hidden))?;
-        fs::rename(&hidden, self.directory.join(manifest::FILE_NAME)).map_err(named(&hidden))?;
-        directory::sync(&self.directory)
+        let hidden = format!(".{}", manifest::FILE_NAME);
+        let path = self.directory.path().join(&hidden);
+        let text = serde_json::to_string_pretty(&self.manifest).map_err(named(&path))?;
+        let _ = self.directory.remove_file(&hidden); // of a try that failed
+        let mut file = self.directory.create_file(&hidden)?;
+        file.write_all(text.as_bytes()).map_err(named(&path))?;
+        file.sync_all().map_err(named(&path))?;
+        self.directory.rename(&hidden, manifest::FILE_NAME)?;
+        self.directory.sync()
     }
 }
 
 /// Parts as files, under a dot-name until they are whole.
 struct Files {
-    directory: PathBuf,
+    directory: Directory,
     /// What there is of them.
-    made: Vec<PathBuf>,
+    made: Vec<(Directory, String)>,
 }
 
 impl Place for Files {
     type To = File;
 
     fn begin(&mut self, table: &'static Table, name: &str) -> io::Result<File> {
-        let folder = self.directory.join(table.name);
-        directory::create_folder(&folder).map_err(io::Error::other)?;
-        let hidden = folder.join(format!(".{name}"));
-        let _ = fs::remove_file(&hidden); // of a try that failed
-        let file = directory::create_file(&hidden).map_err(io::Error::other)?;
-        self.made.push(hidden);
+        let folder = self.directory.folder(table.name).map_err(io::Error::other)?;
+        let hidden = format!(".{name}");
+        let _ = folder.remove_file(&hidden); // of a try that failed
+        let file = folder.create_file(&hidden).map_err(io::Error::other)?;
+        self.made.push((folder, hidden));
         Ok(file)
     }
 
     fn end(&mut self, table: &'static Table, name: &str, written: File) -> io::Result<()> {
-        let folder = self.directory.join(table.name);
+        let folder = self.directory.folder(table.name).map_err(io::Error::other)?;
         written.sync_all()?;
-        fs::rename(folder.join(format!(".{name}")), folder.join(name))?;
-        self.made.push(folder.join(name));
-        directory::sync(&folder).map_err(io::Error::other)
+        folder.rename(&format!(".{name}"), name).map_err(io::Error::other)?;
+        self.made.push((folder.clone(), name.to_owned()));
+        folder.sync().map_err(io::Error::other)
     }
 }
 
 impl Files {
     /// Removes what was written: the log has it all.
     fn remove(self) {
-        for path in self.made {
-            let _ = fs::remove_file(path); // it has another name by now
+        for (folder, name) in self.made {
+            let _ = folder.remove_file(&name); // it has another name by now
         }
     }
 }

@@ -6,17 +6,20 @@ use crate::batch::Frame;
 use crate::capture::{Capture, Settings, Totals};
 use crate::cli::{self, Attach, Exit, Record};
 use crate::command;
-use crate::directory;
+use crate::directory::{self, Directory, Made};
 use crate::follow::{self, Follow};
+use crate::forward::Forward;
 use crate::join::Hooks;
 use crate::libraries;
+use crate::lookups::Lookups;
 use crate::observer::{Observer, no_snapshots};
 use crate::plan::{self, Way};
 use crate::priority;
+use crate::privilege;
 use crate::ring::Reader;
 use crate::session;
 use crate::sink::Sink;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Helper, Snapshots};
 use crate::writer::{Progress, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -66,11 +69,10 @@ pub fn run(options: Record) -> Result<u8, Failure> {
         min_duration_ns: options.min_duration.map(|d| d.as_nanos() as i64),
     };
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
-    let is_new = directory::create(&directory)?;
-    let prepared = prepare(&directory, &options, &operations, cgroups, session);
-    if prepared.is_err() && is_new {
-        // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
-        let _ = std::fs::remove_dir(&directory);
+    let (directory, made) = Directory::create(&directory)?;
+    let prepared = prepare(directory, &options, &operations, cgroups, session);
+    if prepared.is_err() {
+        made.into_iter().for_each(Made::remove);
     }
     prepared?.record(&options)
 }
@@ -126,32 +128,31 @@ fn command_text(command: &[std::ffi::OsString]) -> Option<String> {
 /// Everything is attached, and the command, if any, has begun.
 struct Prepared {
     probes: Probes,
-    directory: PathBuf,
+    directory: Directory,
     manifest: Manifest,
     frame: Frame,
     session: Session,
     start_ns: u64,
-    child: Option<Child>,
-    events: Receiver<Event>,
-    events_sender: Sender<Event>,
+    command: Option<(Child, Forward)>,
+    signals: SignalsInfo<WithOrigin>,
     helper: Option<Snapshots>,
+    lookups: Lookups,
     follow: Follow,
 }
 
 fn prepare(
-    directory: &Path,
+    directory: Directory,
     options: &Record,
     operations: &[&'static str],
     cgroups: Vec<u64>,
     mut session: Session,
 ) -> Result<Prepared, Failure> {
-    let (events_sender, events) = crossbeam_channel::unbounded();
-    // Before any thread is: it is to live as long as this process.
-    let helper = Snapshots::start();
-    let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
-    watch_signals(events_sender.clone())?;
-    let mut probes = attach(options, operations, cgroups, helper_pid)?;
+    // Both with the rights and signals that this process was given.
+    let (helper, lookups) = Helper::start().map_or_else(|e| (Err(e), Lookups::default()), |(h, l)| (Ok(h), l));
     let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
+    let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
+    let signals = SignalsInfo::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    let mut probes = attach(options, operations, cgroups, helper_pid)?;
     let never = vec![std::process::id(), helper_pid];
     let pids = options.pids.iter().copied().collect();
     let mut follow = Follow { pids, operations: operations.to_vec(), never };
@@ -168,6 +169,9 @@ fn prepare(
     let clock = session::clock_sample();
     session.start_ns = clock.boot_ns + session.clock_offset_ns;
     let manifest = session::manifest(&session)?;
+    priority::raise();
+    let forward = held.as_ref().map(|held| Forward::to(held.pid)).transpose()?;
+    privilege::give_up_all().map_err(|error| Failure::error(format!("cannot give up privileges: {error}")))?;
     let started = held.map(command::Held::go).transpose();
     let child = started.map_err(|error| Failure::error(command::start_failure(&options.command[0], &error)))?;
     let trace_id = manifest.trace_id.as_str().into();
@@ -176,15 +180,15 @@ fn prepare(
     let helper = helper.ok();
     Ok(Prepared {
         probes,
-        directory: directory.to_owned(),
+        directory,
         manifest,
         frame,
         session,
         start_ns,
-        child,
-        events,
-        events_sender,
+        command: child.zip(forward),
+        signals,
         helper,
+        lookups,
         follow,
     })
 }
@@ -231,8 +235,7 @@ fn filter(options: &Record) -> Filter {
 }
 
 /// Signals become events; a terminal's Ctrl-C is told from a signal that a process sent.
-fn watch_signals(events: Sender<Event>) -> Result<(), Failure> {
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+fn watch_signals(mut signals: SignalsInfo<WithOrigin>, events: Sender<Event>) -> Result<(), Failure> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for origin in &mut signals {
             if events.send(Event::Signal(origin)).is_err() {
@@ -275,6 +278,7 @@ impl Prepared {
             hooks,
             with_cmdlines: options.cmdline,
             program: options.command.first().and_then(|name| command::file(name)),
+            lookups: self.lookups,
             news,
             failures: self.helper.is_some().then_some(failures),
         };
@@ -293,19 +297,21 @@ impl Prepared {
         let (directory, manifest, frame) = (self.directory.clone(), self.manifest, self.frame);
         let begin = move || Ok(Writer::new(Sink::begin(&directory, manifest)?, frame));
         let running = Running::start(capture, observer, begin)?;
-        let command_pid = self.child.as_ref().map(Child::id);
-        let watching = self.child.is_some();
-        if let Some(child) = self.child {
-            watch_command(child, self.events_sender)?;
+        priority::lower();
+        let (events_sender, events) = crossbeam_channel::unbounded();
+        watch_signals(self.signals, events_sender.clone())?;
+        let (child, forward) = self.command.unzip();
+        if let Some(child) = child {
+            watch_command(child, events_sender)?;
         }
-        let ended = running.wait(&self.events, options.duration, command_pid, watching);
+        let ended = running.wait(&events, options.duration, forward.as_ref());
         links.detach();
         let manifest = running.finish(self.session)?;
-        summarize(&self.directory, &manifest);
-        match (ended, watching) {
+        summarize(self.directory.path(), &manifest);
+        match (ended, forward) {
             (Some(status), _) => Ok(exit_status(status?)),
-            (None, false) => Ok(0),
-            (None, true) => wait_for_command(&self.events, command_pid),
+            (None, None) => Ok(0),
+            (None, Some(forward)) => wait_for_command(&events, &forward),
         }
     }
 }
@@ -318,12 +324,12 @@ fn watch_command(mut child: Child, events: Sender<Event>) -> Result<(), Failure>
 }
 
 /// The recording is over and written, the command goes on: its end decides the exit status.
-fn wait_for_command(events: &Receiver<Event>, pid: Option<u32>) -> Result<u8, Failure> {
+fn wait_for_command(events: &Receiver<Event>, command: &Forward) -> Result<u8, Failure> {
     anstream::eprintln!("ipc-recorder: the recording is complete; waiting for the command to end");
     loop {
         match events.recv() {
             Ok(Event::CommandEnded(status)) => return Ok(exit_status(status?)),
-            Ok(Event::Signal(origin)) => forward(&origin, pid),
+            Ok(Event::Signal(origin)) => forward(&origin, command),
             Err(error) => return Err(Failure::error(error)),
         }
     }
@@ -336,13 +342,11 @@ fn exit_status(status: ExitStatus) -> u8 {
 }
 
 /// Passes a signal on to the command, unless the terminal sent it to both.
-fn forward(origin: &Origin, pid: Option<u32>) {
-    if origin.cause == Cause::Kernel {
-        return;
-    }
-    let pid = pid.and_then(|p| rustix::process::Pid::from_raw(p as i32));
-    if let (Some(pid), Some(signal)) = (pid, rustix::process::Signal::from_named_raw(origin.signal)) {
-        let _ = rustix::process::kill_process(pid, signal); // it may have ended
+fn forward(origin: &Origin, command: &Forward) {
+    if origin.cause != Cause::Kernel
+        && let Some(signal) = rustix::process::Signal::from_named_raw(origin.signal)
+    {
+        command.send(signal);
     }
 }
 
@@ -358,7 +362,10 @@ impl Running {
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
             let progress = progress.clone();
-            let write = move || begin()?.run(&receive, &progress);
+            let write = move || {
+                priority::set(priority::WRITER);
+                begin()?.run(&receive, &progress)
+            };
             std::thread::Builder::new().name("writer".into()).spawn(write)?
         };
         let capture = {
@@ -373,8 +380,7 @@ impl Running {
         &self,
         events: &Receiver<Event>,
         duration: Option<Duration>,
-        command_pid: Option<u32>,
-        watching: bool,
+        command: Option<&Forward>,
     ) -> Option<std::io::Result<ExitStatus>> {
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::default_spinner());
@@ -385,11 +391,13 @@ impl Running {
                 deadline.map_or(STATUS_EVERY, |d| d.saturating_duration_since(Instant::now()).min(STATUS_EVERY));
             match events.recv_timeout(until) {
                 Ok(Event::CommandEnded(status)) => break Some(status),
-                Ok(Event::Signal(_)) if !watching || signals > 0 => break None,
-                Ok(Event::Signal(origin)) => {
-                    signals += 1;
-                    forward(&origin, command_pid);
-                }
+                Ok(Event::Signal(origin)) => match command.filter(|_| signals == 0) {
+                    Some(command) => {
+                        signals += 1;
+                        forward(&origin, command);
+                    }
+                    None => break None,
+                },
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {}
             }

@@ -1,6 +1,6 @@
 //! Where rows go: into the log at once, from there into parts beside the recording.
 
-use crate::directory::{self, Error};
+use crate::directory::{Directory, Error};
 use crate::log::Log;
 use crate::parts::Parts;
 use crate::priority;
@@ -11,7 +11,6 @@ use ipc_schema::store::log::Standing;
 use ipc_schema::tables::Table;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -22,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// A trace that is being written.
 pub struct Sink {
-    directory: PathBuf,
+    directory: Directory,
     log: Log,
     /// Segments that still tell what lives.
     closed: Vec<u32>,
@@ -40,13 +39,13 @@ impl Sink {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest) -> Result<Sink, Error> {
-        let lock = directory::lock(directory);
+    pub fn begin(directory: &Directory, manifest: Manifest) -> Result<Sink, Error> {
+        let lock = directory.lock();
         let parts = Parts::begin(directory, manifest)?;
         let log = Log::begin(directory)?;
         let parts_bytes = Arc::new(AtomicU64::new(0));
         let (segments, closed) = crossbeam_channel::unbounded();
-        let cannot_start = |error| Error::write(directory, format!("no thread for it: {error}"));
+        let cannot_start = |error| Error::write(directory.path(), format!("no thread for it: {error}"));
         let converter = {
             let bytes = parts_bytes.clone();
             let work = move || convert(parts, &closed, &bytes);
@@ -56,7 +55,7 @@ impl Sink {
         let sync = move || to_sync.iter().for_each(|file: Arc<File>| drop(file.sync_data()));
         std::thread::Builder::new().name("syncer".into()).spawn(sync).map_err(cannot_start)?;
         Ok(Sink {
-            directory: directory.to_owned(),
+            directory: directory.clone(),
             log,
             closed: Vec::new(),
             segments,
@@ -136,7 +135,7 @@ impl Sink {
         let (mut parts, converted) = self
             .converter
             .join()
-            .map_err(|_| Error::write(&self.directory, "a thread panicked; please report this"))?;
+            .map_err(|_| Error::write(self.directory.path(), "a thread panicked; please report this"))?;
         converted?;
         parts.complete(session)?;
         Ok(parts.manifest)
