@@ -27,6 +27,9 @@ pub const TOOLCHAIN: &str = env!("PROBES_TOOLCHAIN");
 /// The environment variable that counts how often the process began again, one letter each.
 pub const BEGUN_AGAIN: &str = "IPC_RECORDER_BEGUN_AGAIN";
 
+/// The feature that [`Probes::attach_libraries`] adds.
+pub const LIBRARY_CALLS: &str = "library calls";
+
 /// The most CPUs whose rings the probes can tell apart.
 const MOST_CPUS: u32 = 4096;
 
@@ -391,16 +394,19 @@ impl Probes {
             reasons.push("no C library was found".to_owned());
         }
         for library in libraries {
-            let mut attached = 0;
+            let (mut attached, mut refused) = (0, Vec::new());
             for entry in CATALOGUE.iter().filter(|e| e.family == Family::Libc) {
                 match self.attach_function(entry, library) {
                     Ok(link) => {
                         self.links.0.push(Link::Uprobe(link));
                         attached += 1;
                     }
-                    Err(reason) => reasons.push(format!("{} of {}: {reason}", entry.name, library.path)),
+                    Err(reason) => refused.push((entry.name, reason)),
                 }
             }
+            // Most often all are refused for the same reason.
+            refused.dedup_by(|a, b| a.1 == b.1);
+            reasons.extend(refused.iter().map(|(name, reason)| format!("{name} of {}: {reason}", library.path)));
             if attached > 0 {
                 let hook = format!("{attached} functions of {}", library.path);
                 self.attached.push(Attached { hook, way: "uprobe".into(), reason: None });
@@ -408,9 +414,11 @@ impl Probes {
         }
         if !reasons.is_empty() {
             self.missing.push(Missing {
-                feature: "library calls".into(),
+                feature: LIBRARY_CALLS.into(),
                 reason: reasons.join("; "),
-                remedy: "--libc sigset=PATH of a library or static program with symbols; Linux 5.15 or newer".into(),
+                remedy: "run as root, for newer kernels want CAP_SYS_ADMIN; Linux 5.15 or newer; --libc sigset=PATH names a library \
+                         or static program with symbols"
+                    .into(),
             });
         }
     }

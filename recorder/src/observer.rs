@@ -10,6 +10,7 @@ use crate::directory::Directory;
 use crate::follow::Follow;
 use crate::history::{self, Phase};
 use crate::join::{Finished, Hooks, Join};
+use crate::lookups::Lookups;
 use crate::priority;
 use crate::privilege;
 use crate::record::summarize;
@@ -35,6 +36,8 @@ pub struct Observer {
     pub follow: Follow,
     /// Whether command lines are kept.
     pub with_cmdlines: bool,
+    /// Whether the threads that are there are those that the probes see.
+    pub scans: bool,
     /// Time between two snapshots.
     pub every: Duration,
 }
@@ -57,14 +60,21 @@ impl Observer {
         std::thread::Builder::new().name("observer".into()).spawn(work)
     }
 
-    fn look(&self, mut helper: Snapshots, slots: &Slots, missing: &mut Vec<Missing>) -> std::io::Result<()> {
-        missing.extend(helper.scan(&self.follow, self.with_cmdlines, |mut thread| {
+    /// Every thread that is followed; what of them was withheld.
+    fn scan(&self, helper: &mut Snapshots, slots: &Slots) -> std::io::Result<Option<Missing>> {
+        helper.scan(&self.follow, self.with_cmdlines, |mut thread| {
             // Asked after the registers were read: a call that began since the probes were live has left its mark.
             if slots.of(thread.tid) != 0 {
                 thread.call = None;
             }
             let _ = self.news.send(News::Scanned(Box::new(thread))); // the capture may have ended
-        })?);
+        })
+    }
+
+    fn look(&self, mut helper: Snapshots, slots: &Slots, missing: &mut Vec<Missing>) -> std::io::Result<()> {
+        if self.scans {
+            missing.extend(self.scan(&mut helper, slots)?);
+        }
         let tell = |found| {
             let _ = self.news.send(News::Snapshot(Box::new(found))); // the capture may have ended
         };
@@ -89,7 +99,7 @@ pub fn no_snapshots(reason: &dyn std::fmt::Display) -> Missing {
 
 /// `snapshot`: what is there now, without eBPF; returns the exit status.
 pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
-    let (mut helper, _) = Helper::start()?;
+    let (mut helper, lookups) = Helper::start()?;
     let mut session = session::begin(None);
     let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(&session)));
     let (directory, _) = Directory::create(&directory)?;
@@ -97,7 +107,7 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
     let manifest = session::manifest(&session)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: session.clock_offset_ns };
     let mut writer = Writer::new(Sink::begin(&directory, manifest)?, frame);
-    let finished = look(options, &mut helper, &mut session.missing)?;
+    let finished = look(options, &mut helper, lookups, &mut session.missing)?;
     session.calls = finished.calls.len() as i64;
     let clock = session::clock_sample();
     session.end_ns = clock.boot_ns + session.clock_offset_ns;
@@ -107,8 +117,14 @@ pub fn once(options: &SnapshotOptions) -> Result<u8, Failure> {
 }
 
 /// Every thread, then every object.
-fn look(options: &SnapshotOptions, helper: &mut Snapshots, missing: &mut Vec<Missing>) -> std::io::Result<Finished> {
+fn look(
+    options: &SnapshotOptions,
+    helper: &mut Snapshots,
+    lookups: Lookups,
+    missing: &mut Vec<Missing>,
+) -> std::io::Result<Finished> {
     let mut join = Join::new(boot_ns(), 0, Hooks::default());
+    join.look_up_with(lookups);
     if options.cmdline {
         join.keep_cmdlines();
     }

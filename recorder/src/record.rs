@@ -16,6 +16,7 @@ use crate::observer::{Observer, no_snapshots};
 use crate::plan::{self, Way};
 use crate::priority;
 use crate::privilege;
+use crate::procfs;
 use crate::ring::Reader;
 use crate::session;
 use crate::sink::Sink;
@@ -51,11 +52,14 @@ pub fn run(options: Record) -> Result<u8, Failure> {
     let with_signals = !options.command.is_empty() || !options.pids.is_empty();
     let operations = cli::operations(&options.syscalls, with_signals).map_err(Failure::usage)?;
     check_exit(&options)?;
+    let elsewhere = procfs::inside_pid_namespace();
+    check_can_follow(&options, elsewhere.as_ref())?;
     check_pids(&options.pids)?;
     let cgroups = cgroup_ids(&options.cgroups)?;
     attach::begin_again_if_misdetected(); // before anything is made
     let command_text = command_text(&options.command);
     let mut session = session::begin(command_text);
+    session.missing.extend(elsewhere);
     session.filters = Filters {
         pids: options.pids.iter().map(|p| *p as i32).collect(),
         follow: options.follow,
@@ -82,6 +86,20 @@ fn check_exit(options: &Record) -> Result<(), Failure> {
     match (options.exit, options.attach) {
         (None, _) | (_, Some(Attach::Only(Way::Kprobe))) => Ok(()),
         _ => Err(Failure::usage("--exit goes with --attach kprobe only")),
+    }
+}
+
+/// Processes are followed by the host's ids.
+fn check_can_follow(options: &Record, elsewhere: Option<&Missing>) -> Result<(), Failure> {
+    match elsewhere {
+        Some(missing) if filter(options) != Filter::None => Err(Failure {
+            status: 4,
+            message: format!(
+                "cannot follow processes without {} ({}): start it with docker run --pid=host, or record everything: -a",
+                missing.feature, missing.reason
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -149,6 +167,7 @@ fn prepare(
 ) -> Result<Prepared, Failure> {
     // Both with the rights and signals that this process was given.
     let (helper, lookups) = Helper::start().map_or_else(|e| (Err(e), Lookups::default()), |(h, l)| (Ok(h), l));
+    let lookups = if procfs::inside_pid_namespace().is_none() { lookups } else { Lookups::default() };
     let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
     let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
     let signals = SignalsInfo::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
@@ -163,7 +182,7 @@ fn prepare(
         session.filters.follow = true;
     }
     session.attach = probes.attached.clone();
-    session.missing = probes.missing.clone();
+    session.missing.extend(probes.missing.iter().cloned());
     session.missing.extend(options.exit.filter(|exit| *exit == Exit::Kretprobe).map(|_| kretprobes_miss()));
     session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
     let clock = session::clock_sample();
@@ -287,6 +306,7 @@ impl Prepared {
             failed,
             follow: self.follow,
             with_cmdlines: options.cmdline,
+            scans: procfs::inside_pid_namespace().is_none(),
             every: options.snapshot_every,
         };
         let observer = observer.start(self.helper, slots.clone())?;

@@ -17,6 +17,9 @@ use ipc_schema::wire::{NAME_BYTES, SOPS_ROOM, Sembuf, Small, valid};
 use serde::{Deserialize, Serialize};
 use std::io;
 
+/// What may be withheld.
+pub const FEATURE: &str = "processes of others";
+
 /// A thread that was there, and the call it is inside of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scanned {
@@ -111,7 +114,7 @@ fn withheld(pid: u32) -> Option<Missing> {
     let path = format!("/proc/{pid}/exe");
     let error = std::fs::read_link(&path).err().filter(|e| e.kind() == io::ErrorKind::PermissionDenied)?;
     Some(Missing {
-        feature: "processes of others".into(),
+        feature: FEATURE.into(),
         reason: format!("{path}: {error}"),
         remedy: "run as root: without CAP_SYS_PTRACE and CAP_DAC_OVERRIDE their programs, the names in their stacks and the \
                  calls that they were inside of before the recording are unknown"

@@ -26,6 +26,9 @@ pub use helper::{Helper, SUBCOMMAND, Snapshots, serve};
 use ipc_schema::manifest::Missing;
 use serde::{Deserialize, Serialize};
 
+/// What may be withheld, as a snapshot's `missing` names it.
+pub const FEATURES: &[&str] = &[namespaces::FEATURE, sysv::VALUES, sysv::MESSAGES, mqueue::FEATURE, mqueue::SOME];
+
 /// Everything that one visit found. Instants of the snapshot are CLOCK_BOOTTIME nanoseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
