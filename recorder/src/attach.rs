@@ -3,6 +3,7 @@
 use crate::btf;
 use crate::libraries::Library;
 use crate::plan::{FUNCTION, HOOKS, Hook, LIBRARY_PROGRAM, SYSTEM_CALLS, WAKINGS, Way};
+use crate::privilege;
 use crate::shared::Shared;
 use crate::wrappers::{self, Wrappers};
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, RingBuf};
@@ -343,6 +344,8 @@ impl Probes {
                 });
                 Ok(())
             }
+            // With CAP_BPF alone everything goes well up to here.
+            None if !privilege::may_load() => Err(Error::NoPrivilege(reasons)),
             None => Err(Error::Hook { hook: hook.name, reasons }),
         }
     }

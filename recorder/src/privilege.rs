@@ -56,6 +56,12 @@ pub fn keep_only(wanted: CapabilitySet) -> io::Result<()> {
     keep(wanted)
 }
 
+/// Whether the kernel lets the calling thread load programs that trace; CAP_SYS_ADMIN stands for both.
+pub fn may_load() -> bool {
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    held.contains(CapabilitySet::SYS_ADMIN) || held.contains(CapabilitySet::BPF | CapabilitySet::PERFMON)
+}
+
 fn keep(wanted: CapabilitySet) -> io::Result<()> {
     let kept = capabilities(None)?.permitted & wanted;
     match clear_ambient_capability_set() {

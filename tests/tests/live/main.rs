@@ -14,6 +14,8 @@ mod library;
 mod modes;
 mod namespaces;
 mod oracles;
+mod outputs;
+mod privilege;
 mod recurring;
 mod refusals;
 mod signals;
