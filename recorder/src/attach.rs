@@ -3,6 +3,7 @@
 use crate::btf;
 use crate::libraries::Library;
 use crate::plan::{FUNCTION, HOOKS, Hook, LIBRARY_PROGRAM, SYSTEM_CALLS, WAKINGS, Way};
+use crate::privilege;
 use crate::shared::Shared;
 use crate::wrappers::{self, Wrappers};
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, RingBuf};
@@ -350,6 +351,8 @@ impl Probes {
                 });
                 Ok(())
             }
+            // With CAP_BPF alone everything goes well up to here.
+            None if !privilege::may_load() => Err(Error::NoPrivilege(reasons)),
             None => Err(Error::Hook { hook: hook.name, reasons }),
         }
     }
@@ -401,16 +404,19 @@ impl Probes {
             reasons.push("no C library was found".to_owned());
         }
         for library in libraries {
-            let mut attached = 0;
+            let (mut attached, mut refused) = (0, Vec::new());
             for entry in CATALOGUE.iter().filter(|e| e.family == Family::Libc) {
                 match self.attach_function(entry, library) {
                     Ok(link) => {
                         self.links.0.push(Link::Uprobe(link));
                         attached += 1;
                     }
-                    Err(reason) => reasons.push(format!("{} of {}: {reason}", entry.name, library.path)),
+                    Err(reason) => refused.push((entry.name, reason)),
                 }
             }
+            // Most often all are refused for the same reason.
+            refused.dedup_by(|a, b| a.1 == b.1);
+            reasons.extend(refused.iter().map(|(name, reason)| format!("{name} of {}: {reason}", library.path)));
             if attached > 0 {
                 let hook = format!("{attached} functions of {}", library.path);
                 self.attached.push(Attached { hook, way: "uprobe".into(), reason: None });
@@ -420,7 +426,9 @@ impl Probes {
             self.missing.push(Missing {
                 feature: LIBRARY_CALLS.into(),
                 reason: reasons.join("; "),
-                remedy: "--libc sigset=PATH of a library or static program with symbols; Linux 5.15 or newer".into(),
+                remedy: "run as root, for newer kernels want CAP_SYS_ADMIN; Linux 5.15 or newer; --libc sigset=PATH names a library \
+                         or static program with symbols"
+                    .into(),
             });
         }
     }

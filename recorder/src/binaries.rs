@@ -1,12 +1,14 @@
 //! The binaries that processes have mapped, found by their build ids.
 
+use crate::lookups::Lookups;
 use crate::procfs;
 use blazesym::helper::read_elf_build_id;
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,6 +101,8 @@ pub struct Binaries {
     /// The build ids of the files seen, by device and inode.
     files: FxHashMap<(String, u64), Option<BuildId>>,
     open: usize,
+    /// Opens the files of processes.
+    pub lookups: Lookups,
 }
 
 impl Binaries {
@@ -137,6 +141,12 @@ impl Binaries {
         }
     }
 
+    /// Whether the file with this build id is looked for.
+    fn lacks(&self, build_id: Option<BuildId>) -> bool {
+        let place = build_id.and_then(|id| self.places.get(&id));
+        place.is_some_and(|place| self.list[*place as usize].found.is_none())
+    }
+
     fn lacks_any(&self) -> bool {
         self.list.iter().any(|b| b.found.is_none())
     }
@@ -148,10 +158,16 @@ impl Binaries {
     }
 
     fn look_at_process(&mut self, pid: u32) {
-        for mapped in mapped_files(pid) {
-            let path = mapped.openable(pid);
+        for mapped in self.lookups.files(pid) {
             let key = (mapped.device.clone(), mapped.inode);
-            let build_id = *self.files.entry(key).or_insert_with(|| build_id_of(&path));
+            let known = self.files.get(&key).copied();
+            if known.is_some_and(|build_id| !self.lacks(build_id)) {
+                continue;
+            }
+            let Some(file) = self.lookups.open(pid, &mapped) else { continue };
+            let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            let build_id = known.unwrap_or_else(|| build_id_of(&path));
+            self.files.insert(key, build_id);
             let bytes = bytes_of(&path);
             let found = Found { path: mapped.path.into(), file: None, bytes, executable: mapped.executable };
             self.take(build_id, &path, found);
@@ -173,13 +189,14 @@ impl Binaries {
 }
 
 /// A file that a process has mapped executable.
+#[derive(Serialize, Deserialize)]
 pub struct Mapped {
     device: String,
     inode: u64,
     /// Its path, as the process sees it.
     pub path: String,
     /// Its first such mapping, as `/proc/PID/map_files` names it.
-    mapping: String,
+    pub mapping: String,
     executable: Vec<Range<u64>>,
 }
 
@@ -188,6 +205,12 @@ impl Mapped {
     pub fn openable(&self, pid: u32) -> PathBuf {
         let mapping = PathBuf::from(format!("/proc/{pid}/map_files/{}", self.mapping));
         if File::open(&mapping).is_ok() { mapping } else { format!("/proc/{pid}/root{}", self.path).into() }
+    }
+
+    /// Opens it, and no other that has taken its path.
+    pub fn open(&self, pid: u32) -> Option<File> {
+        let file = File::open(self.openable(pid)).ok()?;
+        (file.metadata().ok()?.ino() == self.inode).then_some(file)
     }
 }
 

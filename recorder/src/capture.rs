@@ -4,6 +4,7 @@ use crate::attach::{Counters, Slots};
 use crate::call::Call;
 use crate::history::{self, Found};
 use crate::join::{Finished, Hooks, Join, Living, Loss};
+use crate::lookups::Lookups;
 use crate::outbox::Outbox;
 use crate::priority;
 use crate::ring::{Reader, boot_ns};
@@ -174,6 +175,8 @@ pub struct Settings {
     pub with_cmdlines: bool,
     /// The file of the command that is recorded.
     pub program: Option<PathBuf>,
+    /// Tells what processes are.
+    pub lookups: Lookups,
     /// What others found out; it ends before the capture does.
     pub news: Receiver<News>,
     /// Whom to tell that an allocation failed.
@@ -206,8 +209,10 @@ impl Capture {
     /// A capture of what the rings hold.
     pub fn new(reader: Reader, counters: Counters, slots: Slots, settings: Settings) -> Capture {
         let last_counters = vec![CpuCounters::default(); reader.delivered.len()];
-        let Settings { start_ns, min_duration_ns, hooks, with_cmdlines, program, news, failures, triggers } = settings;
+        let Settings { start_ns, min_duration_ns, hooks, with_cmdlines, program, lookups, news, failures, triggers } =
+            settings;
         let mut join = Join::new(start_ns, min_duration_ns, hooks);
+        join.look_up_with(lookups);
         if with_cmdlines {
             join.keep_cmdlines();
         }

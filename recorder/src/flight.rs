@@ -1,7 +1,7 @@
 //! The flight recorder: the last of what happened, in memory; a trace of it when somebody asks or something happens.
 
 use crate::bounds::{Bounds, Taken};
-use crate::directory::{self, Error, named};
+use crate::directory::{Directory, Error, named};
 use crate::parts::Parts;
 use crate::priority;
 use crate::record::summarize;
@@ -220,9 +220,9 @@ fn name(directory: &Path, session: &Session) -> String {
 
 fn write_trace(path: &Path, manifest: Manifest, pieces: &[Arc<Piece>], living: &[u8]) -> Result<Manifest, Error> {
     priority::set(priority::CONVERTER);
-    directory::create(path)?;
+    let (directory, _) = Directory::create(path)?;
     let mut session = manifest.session.clone();
-    let mut parts = Parts::begin(path, manifest, u64::MAX)?;
+    let mut parts = Parts::begin(&directory, manifest, u64::MAX)?;
     let blocks = pieces.iter().map(|piece| piece.blocks.as_slice()).chain([living]);
     (session.calls, session.lost_calls) = parts.fill(blocks.flat_map(rows_of))?;
     parts.complete(session, None)?;

@@ -1,16 +1,18 @@
 //! Which processes, threads and calls are kept: the filters of the command line.
 
 use crate::scan::is_selected;
-use ipc_schema::catalogue::EntryPoint;
+use ipc_schema::catalogue::{EntryPoint, OPERATIONS};
 use rustc_hash::FxHashSet;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::{Path, PathBuf};
 
 /// What is kept; empty lists keep everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Follow {
     /// Processes.
     pub pids: FxHashSet<u32>,
     /// Operations.
+    #[serde(deserialize_with = "operations")]
     pub operations: Vec<&'static str>,
     /// Never kept: the recorder and its helper.
     pub never: Vec<u32>,
@@ -26,6 +28,12 @@ impl Follow {
     pub fn wants(&self, entry: &'static EntryPoint, call: u64) -> bool {
         is_selected(&self.operations, entry, call)
     }
+}
+
+/// Operations by their names.
+fn operations<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<&'static str>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    Ok(OPERATIONS.iter().copied().filter(|o| names.iter().any(|name| name == o)).collect())
 }
 
 /// Where cgroup v2 is mounted.

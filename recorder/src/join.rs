@@ -3,6 +3,7 @@
 use crate::call::{Call, Outcome};
 use crate::copies::{self, Copies, either};
 use crate::decode::{self, Record, Tail};
+use crate::lookups::Lookups;
 use crate::objects::{Lifetime, Objects};
 use crate::scan::{self, Scanned};
 use crate::signals::{SignalRow, Signals};
@@ -166,6 +167,12 @@ impl Join {
     /// Keeps the command lines of processes.
     pub fn keep_cmdlines(&mut self) {
         self.tasks.keep_cmdlines();
+    }
+
+    /// Whom to ask what processes are.
+    pub fn look_up_with(&mut self, lookups: Lookups) {
+        self.stacks.look_up_with(lookups.clone());
+        self.tasks.lookups = lookups;
     }
 
     /// The trace's id of a process.
@@ -494,7 +501,7 @@ impl Join {
                 }
             }
             if let Some(call) = thread.open.take()
-                && is_still_open(&call, &slot_of)
+                && self.is_still_open(&call, &slot_of)
             {
                 open.push(*call);
             }
@@ -513,14 +520,14 @@ impl Join {
         self.tasks.ended_threads.sort_by_key(|t| t.thread_id);
         Finished { stacks: Some(std::mem::take(&mut self.stacks)), ..self.finished() }
     }
-}
 
-/// Whether a call without an end has none: its thread is inside it, or has lost the exit, which the probe has counted.
-fn is_still_open(call: &Call, slot_of: &impl Fn(u32) -> u64) -> bool {
-    if call.began_before {
-        return scan::is_still_inside(call.pid, call.tid, call.entry, &call.registers);
+    /// Whether a call without an end has none: its thread is inside it, or has lost the exit, which the probe has counted.
+    fn is_still_open(&self, call: &Call, slot_of: &impl Fn(u32) -> u64) -> bool {
+        if call.began_before {
+            return self.tasks.lookups.is_inside(call.pid, call.tid, call.entry, &call.registers);
+        }
+        slot_of(call.tid) & slot::IN_CALL != 0
     }
-    slot_of(call.tid) & slot::IN_CALL != 0
 }
 
 /// A call that the scan found.

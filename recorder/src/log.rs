@@ -3,7 +3,7 @@
 //! A disk that refuses is no reason to stop: blocks wait in memory, as many as are allowed, until it takes them.
 
 use crate::bounds::{Bounds, Taken};
-use crate::directory::{self, Error, named};
+use crate::directory::{Directory, Error, named};
 use arrow::array::RecordBatch;
 use ipc_schema::losses::{self, Source};
 use ipc_schema::store::log::{self, BlockWriter, Blocks, Rows, Standing};
@@ -12,7 +12,6 @@ use ipc_schema::tables::{CALLS, SEM_OPS, SIGNALS, Table};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,9 +35,9 @@ pub struct GivenUp {
     pub kept: Vec<Rows>,
 }
 
-/// The path of a segment.
-pub fn path_of(directory: &Path, number: u32) -> PathBuf {
-    directory.join(FOLDER).join(format!("{number:05}.{}", log::EXTENSION))
+/// The name of a segment in it.
+pub fn name_of(number: u32) -> String {
+    format!("{number:05}.{}", log::EXTENSION)
 }
 
 /// A segment that nothing is added to any more.
@@ -67,7 +66,7 @@ struct Block {
 
 /// The log of a trace.
 pub struct Log {
-    directory: PathBuf,
+    folder: Directory,
     bounds: Bounds,
     segment_bytes: u64,
     segment: Segment,
@@ -86,17 +85,17 @@ impl Log {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, bounds: Bounds, from_ns: i64) -> Result<Log, Error> {
-        directory::create_folder(&directory.join(FOLDER))?;
-        let file = create(directory, 0)?;
+    pub fn begin(directory: &Directory, bounds: Bounds, from_ns: i64) -> Result<Log, Error> {
+        let folder = directory.folder(FOLDER)?;
+        let file = create(&folder, 0)?;
         Ok(Log {
-            directory: directory.to_owned(),
             bounds,
-            segment_bytes: bounds.segment_bytes_in(directory),
+            segment_bytes: bounds.segment_bytes_in(directory.path()),
             segment: Segment { number: 0, bytes: 0, calls: 0, from_ns, to_ns: from_ns, file },
             begun: Instant::now(),
             is_broken: false,
-            block: BlockWriter::new().map_err(named(directory))?,
+            block: BlockWriter::new().map_err(named(folder.path()))?,
+            folder,
             block_calls: 0,
             until_ns: from_ns,
             waiting: VecDeque::new(),
@@ -110,7 +109,7 @@ impl Log {
     /// They are not rows of a table.
     pub fn add(&mut self, table: &Table, standing: Standing, until_ns: i64, rows: &RecordBatch) -> Result<(), Error> {
         let added = self.block.add(table, standing, until_ns, rows);
-        added.map_err(|error| Error::write(&self.directory, error))?;
+        added.map_err(|error| Error::write(self.folder.path(), error))?;
         self.until_ns = until_ns;
         if table.name == CALLS.name && standing == Standing::Final {
             self.block_calls += rows.num_rows() as u64;
@@ -132,7 +131,7 @@ impl Log {
         }
         while let Some(block) = self.waiting.pop_front() {
             let taken = Taken { log: taken.log + self.segment.bytes, ..taken };
-            if let Some(reason) = self.bounds.refuses(&self.directory, taken, at_end) {
+            if let Some(reason) = self.bounds.refuses(self.folder.path(), taken, at_end) {
                 self.waiting.push_front(block);
                 return Err(io::Error::new(ErrorKind::StorageFull, reason));
             }
@@ -197,14 +196,13 @@ impl Log {
     /// The disk refuses: the segment goes on.
     pub fn next_segment(&mut self) -> Result<Segment, Error> {
         if !self.is_broken {
-            let (bytes, until_ns) = (self.block.end().map_err(named(&self.directory))?, self.segment.to_ns);
+            let (bytes, until_ns) = (self.block.end().map_err(named(self.folder.path()))?, self.segment.to_ns);
             let end = Block { bytes, calls: 0, until_ns };
-            self.write_block(&end).map_err(named(&self.directory))?;
+            self.write_block(&end).map_err(named(self.folder.path()))?;
             self.segment.bytes += end.bytes.len() as u64;
         }
         let (number, from_ns) = (self.segment.number + 1, self.segment.to_ns);
-        let next =
-            Segment { number, bytes: 0, calls: 0, from_ns, to_ns: from_ns, file: create(&self.directory, number)? };
+        let next = Segment { number, bytes: 0, calls: 0, from_ns, to_ns: from_ns, file: create(&self.folder, number)? };
         (self.begun, self.is_broken) = (Instant::now(), false);
         Ok(std::mem::replace(&mut self.segment, next))
     }
@@ -228,11 +226,11 @@ impl Log {
     }
 }
 
-fn create(directory: &Path, number: u32) -> Result<Arc<File>, Error> {
-    let path = path_of(directory, number);
-    let _ = std::fs::remove_file(&path); // of a try that failed
-    let file = directory::create_file(&path)?;
-    directory::sync(&directory.join(FOLDER))?;
+fn create(folder: &Directory, number: u32) -> Result<Arc<File>, Error> {
+    let name = name_of(number);
+    let _ = folder.remove_file(&name); // of a try that failed
+    let file = folder.create_file(&name)?;
+    folder.sync()?;
     Ok(Arc::new(file))
 }
 

@@ -3,7 +3,7 @@
 //! A `*.parquet` is always whole: it is written under a dot-name, synced, renamed, its directory synced, and only then
 //! listed in `trace.json`, which is itself replaced atomically, and which says in the same stroke that the segment is done.
 
-use crate::directory::{self, Error, named};
+use crate::directory::{Directory, Error, named};
 use crate::log::{self, GivenUp, Segment};
 use ipc_schema::losses::{ROTATED_OUT, WRITE_FAILED};
 use ipc_schema::manifest::{self, Manifest, Part, Session};
@@ -13,9 +13,8 @@ use ipc_schema::store::loss::{self, Loss};
 use ipc_schema::store::session;
 use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 const CREATED_BY: &str = concat!("ipc-recorder ", env!("CARGO_PKG_VERSION"));
 
@@ -29,7 +28,7 @@ struct Group {
 
 /// The parts of a trace.
 pub struct Parts {
-    directory: PathBuf,
+    directory: Directory,
     /// What there may be of them and the log.
     max_bytes: u64,
     /// What `trace.json` holds.
@@ -46,10 +45,10 @@ impl Parts {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest, max_bytes: u64) -> Result<Parts, Error> {
+    pub fn begin(directory: &Directory, manifest: Manifest, max_bytes: u64) -> Result<Parts, Error> {
         let numbers = Numbers::behind(&manifest.parts);
         let groups = VecDeque::new();
-        let parts = Parts { directory: directory.to_owned(), max_bytes, manifest, numbers, groups, lost_calls: 0 };
+        let parts = Parts { directory: directory.clone(), max_bytes, manifest, numbers, groups, lost_calls: 0 };
         parts.write_manifest(&parts.manifest)?;
         Ok(parts)
     }
@@ -64,7 +63,8 @@ impl Parts {
     /// # Errors
     /// The disk refuses: then no part of it is listed, and the segment is still there.
     pub fn convert(&mut self, segment: &Segment) -> Result<(), Error> {
-        let path = log::path_of(&self.directory, segment.number);
+        let log = self.directory.folder(log::FOLDER)?;
+        let name = log::name_of(segment.number);
         let (too_old, kept) = self.too_old(segment.bytes);
         let mut losses: Vec<Loss> = self.groups.range(..too_old).map(|group| group.loss).collect();
         losses.retain(|loss| loss.count != Some(0));
@@ -72,8 +72,8 @@ impl Parts {
         let directory = self.directory.clone();
         let mut read_calls = 0;
         let parts = self.write(|conversion| {
-            let failed = |what: &dyn std::fmt::Display| Error::write(&directory, what);
-            for rows in Final::of(&path)? {
+            let failed = |what: &dyn std::fmt::Display| Error::write(directory.path(), what);
+            for rows in Final::of(log.open_file(&name)?) {
                 if rows.table.name == CALLS.name {
                     read_calls += rows.batch.num_rows() as u64;
                 }
@@ -86,7 +86,7 @@ impl Parts {
             })
         })?;
         // What lives is told by the segment behind alone from here on, unless this is the last.
-        if let Ok(next) = File::open(log::path_of(&self.directory, segment.number + 1)) {
+        if let Ok(next) = log.open_file(&log::name_of(segment.number + 1)) {
             let _ = next.sync_data(); // its own syncing finds out
         }
         let group = group(segment, read_calls, &parts);
@@ -99,11 +99,11 @@ impl Parts {
         self.lost_calls += losses.iter().filter_map(|loss| loss.count).sum::<i64>();
         let removed: Vec<Group> = self.groups.drain(..too_old).collect();
         for file in removed.iter().flat_map(|group| &group.files) {
-            let _ = fs::remove_file(self.directory.join(file)); // nothing lists it any more
+            self.remove(file);
         }
         self.groups.push_back(group);
         if is_durable {
-            let _ = fs::remove_file(&path); // trace.json says that it is done
+            let _ = log.remove_file(&name); // trace.json says that it is done
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Parts {
                     name if name == LOSSES.name => lost += loss::calls_of(&rows.batch),
                     _ => {}
                 }
-                conversion.add(&rows).map_err(|error| Error::write(&directory, error))?;
+                conversion.add(&rows).map_err(|error| Error::write(directory.path(), error))?;
             }
             Ok(())
         })?;
@@ -154,7 +154,7 @@ impl Parts {
         session.lost_calls += self.lost_calls;
         let mut manifest = Manifest { session, ..self.manifest.clone() };
         let directory = self.directory.clone();
-        let failed = |what: &dyn std::fmt::Display| Error::write(&directory, what);
+        let failed = |what: &dyn std::fmt::Display| Error::write(directory.path(), what);
         let batch = session::row(&manifest).map_err(|what| failed(&what))?;
         let mut rows = vec![Rows { table: &SESSION, standing: Standing::Final, until_ns: 0, batch }];
         if let Some(given_up) = given_up {
@@ -169,15 +169,22 @@ impl Parts {
         manifest.log_from = None;
         manifest.complete = true;
         self.commit(manifest)?;
-        let _ = fs::remove_dir_all(self.directory.join(log::FOLDER)); // trace.json says that there is none
-        directory::give_to_caller(&self.directory)
+        let _ = self.directory.remove_folder(log::FOLDER); // trace.json says that there is none
+        Ok(())
+    }
+
+    /// Removes a part that nothing lists: what is in it is elsewhere, or lost and counted.
+    fn remove(&self, file: &str) {
+        if let Some((folder, name)) = file.split_once('/') {
+            let _ = self.directory.folder(folder).and_then(|folder| folder.remove_file(name));
+        }
     }
 
     /// Writes what `fill` adds as parts, or nothing.
     fn write(&mut self, fill: impl FnOnce(&mut Conversion<Files>) -> Result<(), Error>) -> Result<Vec<Part>, Error> {
         let place = Files { directory: self.directory.clone(), made: Vec::new() };
         let mut conversion = Conversion::new(place, CREATED_BY, &self.numbers);
-        let failed = |error| Error::write(&self.directory, error);
+        let failed = |error| Error::write(self.directory.path(), error);
         match fill(&mut conversion).and_then(|()| conversion.finish().map_err(failed)) {
             Ok(()) => {
                 self.numbers = conversion.numbers();
@@ -194,22 +201,22 @@ impl Parts {
     fn commit(&mut self, manifest: Manifest) -> Result<bool, Error> {
         if let Err(error) = self.write_manifest(&manifest) {
             for part in manifest.parts.iter().filter(|part| !self.manifest.parts.contains(part)) {
-                let _ = fs::remove_file(self.directory.join(&part.file)); // the log has its rows
+                self.remove(&part.file);
             }
             return Err(error);
         }
         self.manifest = manifest;
-        Ok(directory::sync(&self.directory).is_ok())
+        Ok(self.directory.sync().is_ok())
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
-        let hidden = self.directory.join(format!(".{}", manifest::FILE_NAME));
-        let text = serde_json::to_string_pretty(manifest).map_err(|error| Error::write(&hidden, error))?;
-        let _ = fs::remove_file(&hidden); // of a try that failed
-        let mut file = directory::create_file(&hidden)?;
-        file.write_all(text.as_bytes()).map_err(named(&hidden))?;
-        file.sync_all().map_err(named(&hidden))?;
-        fs::rename(&hidden, self.directory.join(manifest::FILE_NAME)).map_err(named(&hidden))
+        let hidden = format!(".{}", manifest::FILE_NAME);
+        let path = self.directory.path().join(&hidden);
+        let text = serde_json::to_string_pretty(manifest).map_err(|error| Error::write(&path, error))?;
+        let _ = self.directory.remove_file(&hidden); // of a try that failed
+        let mut file = self.directory.create_file(&hidden)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(named(&path))?;
+        self.directory.rename(&hidden, manifest::FILE_NAME)
     }
 }
 
@@ -238,8 +245,8 @@ struct Final {
 }
 
 impl Final {
-    fn of(path: &Path) -> Result<Final, Error> {
-        Ok(Final { blocks: Blocks::new(File::open(path).map_err(named(path))?), rows: Vec::new().into_iter() })
+    fn of(file: File) -> Final {
+        Final { blocks: Blocks::new(file), rows: Vec::new().into_iter() }
     }
 }
 
@@ -258,38 +265,37 @@ impl Iterator for Final {
 
 /// Parts as files, under a dot-name until they are whole.
 struct Files {
-    directory: PathBuf,
+    directory: Directory,
     /// What there is of them.
-    made: Vec<PathBuf>,
+    made: Vec<(Directory, String)>,
 }
 
 impl Place for Files {
     type To = File;
 
     fn begin(&mut self, table: &'static Table, name: &str) -> io::Result<File> {
-        let folder = self.directory.join(table.name);
-        directory::create_folder(&folder).map_err(io::Error::other)?;
-        let hidden = folder.join(format!(".{name}"));
-        let _ = fs::remove_file(&hidden); // of a try that failed
-        let file = directory::create_file(&hidden).map_err(io::Error::other)?;
-        self.made.push(hidden);
+        let folder = self.directory.folder(table.name).map_err(io::Error::other)?;
+        let hidden = format!(".{name}");
+        let _ = folder.remove_file(&hidden); // of a try that failed
+        let file = folder.create_file(&hidden).map_err(io::Error::other)?;
+        self.made.push((folder, hidden));
         Ok(file)
     }
 
     fn end(&mut self, table: &'static Table, name: &str, written: File) -> io::Result<()> {
-        let folder = self.directory.join(table.name);
+        let folder = self.directory.folder(table.name).map_err(io::Error::other)?;
         written.sync_all()?;
-        fs::rename(folder.join(format!(".{name}")), folder.join(name))?;
-        self.made.push(folder.join(name));
-        directory::sync(&folder).map_err(io::Error::other)
+        folder.rename(&format!(".{name}"), name).map_err(io::Error::other)?;
+        self.made.push((folder.clone(), name.to_owned()));
+        folder.sync().map_err(io::Error::other)
     }
 }
 
 impl Files {
     /// Removes what was written: the log has it all.
     fn remove(self) {
-        for path in self.made {
-            let _ = fs::remove_file(path); // it has another name by now
+        for (folder, name) in self.made {
+            let _ = folder.remove_file(&name); // it has another name by now
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The threads that empty the rings go before the programs that fill them: two of those at full speed on two CPUs would
 //! otherwise leave too little to keep up (measured: half of the calls lost; none with it).
+//!
+//! A thread inherits its priority from who starts it, and only to raise it takes a right: it is raised once, before the
+//! rights are given up, and each thread then lowers its own.
 
 use ipc_schema::manifest::Missing;
 use std::sync::OnceLock;
@@ -12,6 +15,20 @@ pub const WRITER: i32 = -10;
 pub const CONVERTER: i32 = 5;
 
 static REFUSED: OnceLock<String> = OnceLock::new();
+
+/// What the user gave to the whole.
+static GIVEN: OnceLock<i32> = OnceLock::new();
+
+/// Raises the calling thread to the highest that any thread is to have.
+pub fn raise() {
+    let given = GIVEN.get_or_init(|| rustix::process::getpriority_process(None).unwrap_or(0));
+    set(CAPTURE.min(*given));
+}
+
+/// Lowers it to what the user gave.
+pub fn lower() {
+    set(GIVEN.get().copied().unwrap_or(0));
+}
 
 /// Sets the priority of the calling thread; a refusal is kept for [`missing`].
 pub fn set(nice: i32) {

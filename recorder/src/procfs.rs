@@ -1,5 +1,6 @@
 //! What `/proc` says of processes and threads; all of it may be gone by the time it is asked.
 
+use ipc_schema::manifest::Missing;
 use std::path::PathBuf;
 
 /// `/proc/PID/status`, of a process or of one thread.
@@ -45,6 +46,22 @@ impl Status {
     pub fn signals(&self, name: &str) -> Option<u64> {
         u64::from_str_radix(self.field(name)?, 16).ok()
     }
+}
+
+/// What is different where this process has another pid namespace than the host: the probes tell the host's ids, and
+/// `/proc` knows others.
+pub fn inside_pid_namespace() -> Option<Missing> {
+    /// PROC_PID_INIT_INO of include/linux/proc_ns.h.
+    const OF_HOST: &str = "pid:[4026531836]";
+    let own = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    (own.as_os_str() != OF_HOST).then(|| Missing {
+        feature: "the host's pid namespace".into(),
+        reason: format!("this one is {}", own.display()),
+        remedy:
+            "docker run --pid=host, or nsenter -t 1 -p; without it process ids are the host's, what processes run and \
+                 the calls that they were inside of before are unknown, and the recorder's own snapshots are recorded"
+                .into(),
+    })
 }
 
 /// The path of a process's program.

@@ -7,20 +7,24 @@ use crate::bounds::{Bounds, KeepFree, Memory};
 use crate::capture::{Capture, Settings, Totals, Triggers};
 use crate::cli::{self, Attach, Exit, Flight, Limits, Record};
 use crate::command;
-use crate::directory;
+use crate::directory::{self, Directory, Made};
 use crate::flight;
 use crate::follow::{self, Follow};
+use crate::forward::Forward;
 use crate::governor;
 use crate::join::Hooks;
 use crate::libraries;
+use crate::lookups::Lookups;
 use crate::observer::{Observer, no_snapshots};
 use crate::outbox::{self, Outbox};
 use crate::plan::{self, Way};
 use crate::priority;
+use crate::privilege;
+use crate::procfs;
 use crate::ring::{self, Reader};
 use crate::session;
 use crate::sink::Sink;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Helper, Snapshots};
 use crate::writer::{Destination, Progress, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -49,11 +53,14 @@ pub fn run(options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
     let with_signals = !options.command.is_empty() || !options.pids.is_empty();
     let operations = cli::operations(&options.syscalls, with_signals).map_err(Failure::usage)?;
     check_exit(options)?;
+    let elsewhere = procfs::inside_pid_namespace();
+    check_can_follow(options, elsewhere.as_ref())?;
     check_pids(&options.pids)?;
     let cgroups = cgroup_ids(&options.cgroups)?;
     attach::begin_again_if_misdetected(); // before anything is made
     let command_text = command_text(&options.command);
     let mut session = session::begin(command_text);
+    session.missing.extend(elsewhere);
     session.filters = Filters {
         pids: options.pids.iter().map(|p| *p as i32).collect(),
         follow: options.follow,
@@ -66,25 +73,41 @@ pub fn run(options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
         cgroups: options.cgroups.clone(),
         min_duration_ns: options.min_duration.map(|d| d.as_nanos() as i64),
     };
-    let (directory, is_new) = directory_of(options, flight, &session)?;
-    let prepared = prepare(&directory, options, &operations, cgroups, session, flight.is_some());
-    if prepared.is_err() && is_new {
-        // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
-        let _ = std::fs::remove_dir(&directory);
+    let (output, made) = Output::of(options, flight, &session)?;
+    let prepared = prepare(output, options, &operations, cgroups, session);
+    if prepared.is_err() {
+        made.into_iter().for_each(Made::remove);
     }
     prepared?.record(options, flight)
 }
 
-/// The directory, and whether it was made: of a trace, or of the traces of a flight recorder.
-fn directory_of(options: &Record, flight: Option<&Flight>, session: &Session) -> Result<(PathBuf, bool), Failure> {
-    if flight.is_some() {
-        let directory = options.output.clone().unwrap_or_else(|| PathBuf::from("."));
-        let is_new = !directory.is_dir() && directory::create(&directory)?;
-        return Ok((directory, is_new));
+/// Where what is recorded goes.
+enum Output {
+    /// Into this trace.
+    Trace(Directory),
+    /// Into traces of this directory.
+    Flight(PathBuf),
+}
+
+impl Output {
+    /// What the options ask for, and what was made of it.
+    fn of(options: &Record, flight: Option<&Flight>, session: &Session) -> Result<(Output, Option<Made>), Failure> {
+        if flight.is_none() {
+            let path = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(session)));
+            let (directory, made) = Directory::create(&path)?;
+            return Ok((Output::Trace(directory), made));
+        }
+        let path = options.output.clone().unwrap_or_else(|| PathBuf::from("."));
+        let made = if path.is_dir() { None } else { Directory::create(&path)?.1 };
+        Ok((Output::Flight(path), made))
     }
-    let directory = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(session)));
-    let is_new = directory::create(&directory)?;
-    Ok((directory, is_new))
+
+    fn path(&self) -> &Path {
+        match self {
+            Output::Trace(directory) => directory.path(),
+            Output::Flight(path) => path,
+        }
+    }
 }
 
 fn bounds(limits: &Limits) -> Bounds {
@@ -101,6 +124,20 @@ fn check_exit(options: &Record) -> Result<(), Failure> {
     match (options.exit, options.attach) {
         (None, _) | (_, Some(Attach::Only(Way::Kprobe))) => Ok(()),
         _ => Err(Failure::usage("--exit goes with --attach kprobe only")),
+    }
+}
+
+/// Processes are followed by the host's ids.
+fn check_can_follow(options: &Record, elsewhere: Option<&Missing>) -> Result<(), Failure> {
+    match elsewhere {
+        Some(missing) if filter(options) != Filter::None => Err(Failure {
+            status: 4,
+            message: format!(
+                "cannot follow processes without {} ({}): start it with docker run --pid=host, or record everything: -a",
+                missing.feature, missing.reason
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -147,33 +184,35 @@ fn command_text(command: &[std::ffi::OsString]) -> Option<String> {
 /// Everything is attached, and the command, if any, has begun.
 struct Prepared {
     probes: Probes,
-    directory: PathBuf,
+    output: Output,
     manifest: Manifest,
     frame: Frame,
     session: Session,
     start_ns: u64,
-    child: Option<Child>,
-    events: Receiver<Event>,
-    events_sender: Sender<Event>,
+    command: Option<(Child, Forward)>,
+    signals: SignalsInfo<WithOrigin>,
     helper: Option<Snapshots>,
+    lookups: Lookups,
     follow: Follow,
 }
 
 fn prepare(
-    directory: &Path,
+    output: Output,
     options: &Record,
     operations: &[&'static str],
     cgroups: Vec<u64>,
     mut session: Session,
-    is_flight: bool,
 ) -> Result<Prepared, Failure> {
-    let (events_sender, events) = crossbeam_channel::unbounded();
-    // Before any thread is: it is to live as long as this process.
-    let helper = Snapshots::start();
-    let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
-    watch_signals(events_sender.clone(), is_flight)?;
-    let mut probes = attach(options, operations, cgroups, helper_pid)?;
+    // Both with the rights and signals that this process was given.
+    let (helper, lookups) = Helper::start().map_or_else(|e| (Err(e), Lookups::default()), |(h, l)| (Ok(h), l));
+    let lookups = if procfs::inside_pid_namespace().is_none() { lookups } else { Lookups::default() };
     let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
+    let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
+    let signals = SignalsInfo::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
+    if matches!(output, Output::Flight(_)) {
+        signals.handle().add_signal(SIGUSR1)?;
+    }
+    let mut probes = attach(options, operations, cgroups, helper_pid)?;
     let never = vec![std::process::id(), helper_pid];
     let pids = options.pids.iter().copied().collect();
     let mut follow = Follow { pids, operations: operations.to_vec(), never };
@@ -184,12 +223,15 @@ fn prepare(
         session.filters.follow = true;
     }
     session.attach = probes.attached.clone();
-    session.missing = probes.missing.clone();
+    session.missing.extend(probes.missing.iter().cloned());
     session.missing.extend(options.exit.filter(|exit| *exit == Exit::Kretprobe).map(|_| kretprobes_miss()));
     session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
     let clock = session::clock_sample();
     session.start_ns = clock.boot_ns + session.clock_offset_ns;
     let manifest = session::manifest(&session)?;
+    priority::raise();
+    let forward = held.as_ref().map(|held| Forward::to(held.pid)).transpose()?;
+    privilege::give_up_all().map_err(|error| Failure::error(format!("cannot give up privileges: {error}")))?;
     let started = held.map(command::Held::go).transpose();
     let child = started.map_err(|error| Failure::error(command::start_failure(&options.command[0], &error)))?;
     let trace_id = manifest.trace_id.as_str().into();
@@ -198,15 +240,15 @@ fn prepare(
     let helper = helper.ok();
     Ok(Prepared {
         probes,
-        directory: directory.to_owned(),
+        output,
         manifest,
         frame,
         session,
         start_ns,
-        child,
-        events,
-        events_sender,
+        command: child.zip(forward),
+        signals,
         helper,
+        lookups,
         follow,
     })
 }
@@ -258,11 +300,7 @@ fn filter(options: &Record) -> Filter {
 }
 
 /// Signals become events; a terminal's Ctrl-C is told from a signal that a process sent.
-fn watch_signals(events: Sender<Event>, is_flight: bool) -> Result<(), Failure> {
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
-    if is_flight {
-        signals.add_signal(SIGUSR1)?;
-    }
+fn watch_signals(mut signals: SignalsInfo<WithOrigin>, events: Sender<Event>) -> Result<(), Failure> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for origin in &mut signals {
             if events.send(Event::Signal(origin)).is_err() {
@@ -305,6 +343,7 @@ impl Prepared {
             hooks,
             with_cmdlines: options.cmdline,
             program: options.command.first().and_then(|name| command::file(name)),
+            lookups: self.lookups,
             news,
             failures: self.helper.is_some().then_some(failures),
             triggers: flight.map(|flight| Triggers::new(flight.when.clone(), flight.keep)),
@@ -314,6 +353,7 @@ impl Prepared {
             failed,
             follow: self.follow,
             with_cmdlines: options.cmdline,
+            scans: procfs::inside_pid_namespace().is_none(),
             every: options.snapshot_every,
         };
         let observer = observer.start(self.helper, slots.clone())?;
@@ -322,18 +362,18 @@ impl Prepared {
         if self.session.filters.follow && self.session.missing.iter().any(|m| m.feature == "task_newtask") {
             capture.cannot_follow();
         }
-        let (directory, manifest, frame) = (self.directory.clone(), self.manifest, self.frame);
+        let path = self.output.path().to_owned();
+        let (output, manifest, frame) = (self.output, self.manifest, self.frame);
         let (bounds, memory) = (bounds(&options.limits), Memory(options.limits.memory));
-        let settings = flight.map(|flight| flight::Settings {
-            directory: directory.clone(),
-            keep: flight.keep,
-            traces: flight.traces,
-            bounds: Bounds { backlog_bytes: memory.window_bytes(), ..bounds },
-        });
+        let kept = flight.map(|flight| (flight.keep, flight.traces));
         let begin = move || {
-            let sink: Box<dyn Destination> = match settings {
-                Some(settings) => Box::new(flight::Flight::begin(settings, manifest)?),
-                None => Box::new(Sink::begin(&directory, manifest, bounds)?),
+            let sink: Box<dyn Destination> = match (output, kept) {
+                (Output::Trace(directory), _) => Box::new(Sink::begin(&directory, manifest, bounds)?),
+                (Output::Flight(directory), kept) => {
+                    let (keep, traces) = kept.unwrap_or_default();
+                    let bounds = Bounds { backlog_bytes: memory.window_bytes(), ..bounds };
+                    Box::new(flight::Flight::begin(flight::Settings { directory, keep, traces, bounds }, manifest)?)
+                }
             };
             Ok(Writer::new(sink, frame))
         };
@@ -341,23 +381,25 @@ impl Prepared {
         if let Some(share) = options.limits.max_cpu {
             governor::start(share, governed, running.stop.clone())?;
         }
-        let command_pid = self.child.as_ref().map(Child::id);
-        let watching = self.child.is_some();
-        if let Some(child) = self.child {
-            watch_command(child, self.events_sender)?;
+        priority::lower();
+        let (events_sender, events) = crossbeam_channel::unbounded();
+        watch_signals(self.signals, events_sender.clone())?;
+        let (child, forward) = self.command.unzip();
+        if let Some(child) = child {
+            watch_command(child, events_sender)?;
         }
-        let ended = running.wait(&self.events, options.duration, command_pid, watching);
+        let ended = running.wait(&events, options.duration, forward.as_ref());
         running.progress.detached_ns.store(ring::boot_ns(), Ordering::Relaxed);
         links.detach();
         let manifests = running.finish(self.session)?;
         match flight {
             Some(_) => anstream::eprintln!("ipc-recorder: traces written: {}", manifests.len()),
-            None => manifests.iter().for_each(|manifest| summarize(&self.directory, manifest)),
+            None => manifests.iter().for_each(|manifest| summarize(&path, manifest)),
         }
-        match (ended, watching) {
+        match (ended, forward) {
             (Some(status), _) => Ok(exit_status(status?)),
-            (None, false) => Ok(0),
-            (None, true) => wait_for_command(&self.events, command_pid),
+            (None, None) => Ok(0),
+            (None, Some(forward)) => wait_for_command(&events, &forward),
         }
     }
 }
@@ -370,12 +412,12 @@ fn watch_command(mut child: Child, events: Sender<Event>) -> Result<(), Failure>
 }
 
 /// The recording is over and written, the command goes on: its end decides the exit status.
-fn wait_for_command(events: &Receiver<Event>, pid: Option<u32>) -> Result<u8, Failure> {
+fn wait_for_command(events: &Receiver<Event>, command: &Forward) -> Result<u8, Failure> {
     anstream::eprintln!("ipc-recorder: the recording is complete; waiting for the command to end");
     loop {
         match events.recv() {
             Ok(Event::CommandEnded(status)) => return Ok(exit_status(status?)),
-            Ok(Event::Signal(origin)) => forward(&origin, pid),
+            Ok(Event::Signal(origin)) => forward(&origin, command),
             Err(error) => return Err(Failure::error(error)),
         }
     }
@@ -388,13 +430,11 @@ fn exit_status(status: ExitStatus) -> u8 {
 }
 
 /// Passes a signal on to the command, unless the terminal sent it to both.
-fn forward(origin: &Origin, pid: Option<u32>) {
-    if origin.cause == Cause::Kernel {
-        return;
-    }
-    let pid = pid.and_then(|p| rustix::process::Pid::from_raw(p as i32));
-    if let (Some(pid), Some(signal)) = (pid, rustix::process::Signal::from_named_raw(origin.signal)) {
-        let _ = rustix::process::kill_process(pid, signal); // it may have ended
+fn forward(origin: &Origin, command: &Forward) {
+    if origin.cause != Cause::Kernel
+        && let Some(signal) = rustix::process::Signal::from_named_raw(origin.signal)
+    {
+        command.send(signal);
     }
 }
 
@@ -412,7 +452,10 @@ impl Running {
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
             let progress = progress.clone();
-            let write = move || begin()?.run(&receive, &progress);
+            let write = move || {
+                priority::set(priority::WRITER);
+                begin()?.run(&receive, &progress)
+            };
             std::thread::Builder::new().name("writer".into()).spawn(write)?
         };
         let capture = {
@@ -427,8 +470,7 @@ impl Running {
         &self,
         events: &Receiver<Event>,
         duration: Option<Duration>,
-        command_pid: Option<u32>,
-        watching: bool,
+        command: Option<&Forward>,
     ) -> Option<std::io::Result<ExitStatus>> {
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::default_spinner());
@@ -442,15 +484,17 @@ impl Running {
                 Ok(Event::Signal(origin)) if origin.signal == SIGUSR1 => {
                     self.progress.wants_trace.store(true, Ordering::Relaxed);
                 }
-                Ok(Event::Signal(origin)) if !watching || signals > 0 => {
-                    let is_asked = [SIGINT, SIGQUIT].contains(&origin.signal);
-                    self.progress.wants_trace.store(is_asked, Ordering::Relaxed);
-                    break None;
-                }
-                Ok(Event::Signal(origin)) => {
-                    signals += 1;
-                    forward(&origin, command_pid);
-                }
+                Ok(Event::Signal(origin)) => match command.filter(|_| signals == 0) {
+                    Some(command) => {
+                        signals += 1;
+                        forward(&origin, command);
+                    }
+                    None => {
+                        let is_asked = [SIGINT, SIGQUIT].contains(&origin.signal);
+                        self.progress.wants_trace.store(is_asked, Ordering::Relaxed);
+                        break None;
+                    }
+                },
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Err(RecvTimeoutError::Timeout) => {}
             }

@@ -2,20 +2,26 @@
 //!
 //! A thread that waits since before the trace began makes no record until it returns, and the hang that is already there
 //! is what people look for. `/proc/PID/task/TID/syscall` tells the registers of a thread that sleeps inside a call.
+//!
+//! The helper does it ([`crate::snapshot`]): it takes the right to look at the processes of others.
 
-use crate::attach::Slots;
 use crate::follow::Follow;
 use crate::procfs::{self, Status};
 use crate::ring::boot_ns;
 use crate::tasks::Signals;
 use bytemuck::Zeroable;
 use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Family, Meaning};
+use ipc_schema::manifest::Missing;
 use ipc_schema::shape::{self, Shape};
 use ipc_schema::wire::{NAME_BYTES, SOPS_ROOM, Sembuf, Small, valid};
-use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// What may be withheld.
+pub const FEATURE: &str = "processes of others";
 
 /// A thread that was there, and the call it is inside of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scanned {
     /// When it was looked at; CLOCK_BOOTTIME nanoseconds.
     pub time_ns: u64,
@@ -56,19 +62,23 @@ pub struct Scanned {
 }
 
 /// A call that a thread is inside of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inside {
     /// When it was found: a bound of its start. CLOCK_BOOTTIME nanoseconds.
     pub found_ns: u64,
     /// The kernel entry.
+    #[serde(with = "message::entry")]
     pub entry: &'static EntryPoint,
     /// How it came in.
+    #[serde(with = "message::abi")]
     pub abi: Abi,
     /// The argument registers.
     pub registers: [u64; 6],
     /// Copies of its user memory.
+    #[serde(with = "message::small")]
     pub small: Small,
     /// Its semaphore operations.
+    #[serde(with = "message::sops")]
     pub sops: Vec<Sembuf>,
     /// The name of a queue, without the slash.
     pub name: Option<String>,
@@ -76,19 +86,40 @@ pub struct Inside {
     pub inode: Option<u64>,
 }
 
-/// Looks at every thread that is followed. `slots` tells which of them have entered a call since the probes were live.
-pub fn threads(follow: &Follow, with_cmdlines: bool, slots: Option<&Slots>, mut each: impl FnMut(Scanned)) {
+/// Looks at every thread that is followed; what of them was withheld.
+///
+/// # Errors
+/// Those of `each`.
+pub fn threads(
+    follow: &Follow,
+    with_cmdlines: bool,
+    mut each: impl FnMut(Scanned) -> io::Result<()>,
+) -> io::Result<Option<Missing>> {
+    let mut missing = None;
     for pid in procfs::pids() {
         if !follow.follows(pid) {
             continue;
         }
+        missing = missing.or_else(|| withheld(pid));
         let process = Process::of(pid, with_cmdlines);
         for tid in procfs::tids(pid) {
-            if let Some(thread) = process.thread(tid, follow, slots) {
-                each(thread);
-            }
+            process.thread(tid, follow).map_or(Ok(()), &mut each)?;
         }
     }
+    Ok(missing)
+}
+
+/// What is not told of a process to who may not look at it.
+fn withheld(pid: u32) -> Option<Missing> {
+    let path = format!("/proc/{pid}/exe");
+    let error = std::fs::read_link(&path).err().filter(|e| e.kind() == io::ErrorKind::PermissionDenied)?;
+    Some(Missing {
+        feature: FEATURE.into(),
+        reason: format!("{path}: {error}"),
+        remedy: "run as root: without CAP_SYS_PTRACE and CAP_DAC_OVERRIDE their programs, the names in their stacks and the \
+                 calls that they were inside of before the recording are unknown"
+            .into(),
+    })
 }
 
 /// What the threads of a process share.
@@ -120,7 +151,7 @@ impl Process {
         }
     }
 
-    fn thread(&self, tid: u32, follow: &Follow, slots: Option<&Slots>) -> Option<Scanned> {
+    fn thread(&self, tid: u32, follow: &Follow) -> Option<Scanned> {
         let time_ns = boot_ns();
         let status = Status::of_thread(self.pid, tid)?;
         let pending = [status.signals("SigPnd"), status.signals("ShdPnd")].into_iter().flatten().reduce(|a, b| a | b);
@@ -143,17 +174,16 @@ impl Process {
             cgroup_id: self.cgroup_id,
             ipc_ns: self.ipc_ns,
             signals: Signals { blocked, pending, ignored: status.signals("SigIgn") },
-            call: inside(self.pid, tid, blocked, follow, slots),
+            call: inside(self.pid, tid, blocked, follow),
         })
     }
 }
 
-/// The traced call that a thread is inside of since before the probes.
-fn inside(pid: u32, tid: u32, blocked: Option<u64>, follow: &Follow, slots: Option<&Slots>) -> Option<Inside> {
+/// The traced call that a thread is inside of.
+fn inside(pid: u32, tid: u32, blocked: Option<u64>, follow: &Follow) -> Option<Inside> {
     let found_ns = boot_ns();
     let (entry, abi, registers) = syscall_of(pid, tid)?;
-    // Asked after the registers were read: a call that began since the probes were live has left its mark.
-    if slots.is_some_and(|s| s.of(tid) != 0) || !follow.wants(entry, registers[0]) {
+    if !follow.wants(entry, registers[0]) {
         return None;
     }
     let shape = shape::of(entry.code, abi, registers[0]);
@@ -234,15 +264,14 @@ fn read_piece(pid: u32, address: u64, to: &mut [u8], bytes: usize) -> bool {
 /// How many bytes were read, as far as the memory is there.
 fn read_memory(pid: u32, address: u64, to: &mut [u8]) -> Option<usize> {
     use std::os::unix::fs::FileExt;
-    Pid::from_raw(pid as i32)?;
     // Not process_vm_readv: this file reads the same memory with the same right, and needs no unsafe code.
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).ok()?;
     memory.read_at(to, address).ok()
 }
 
 /// Whether a thread is still inside the same call.
-pub fn is_still_inside(pid: u32, tid: u32, entry: &EntryPoint, registers: &[u64; 6]) -> bool {
-    syscall_of(pid, tid).is_some_and(|(e, _, r)| e.code == entry.code && r == *registers)
+pub fn is_still_inside(pid: u32, tid: u32, code: u8, registers: &[u64; 6]) -> bool {
+    syscall_of(pid, tid).is_some_and(|(e, _, r)| e.code == code && r == *registers)
 }
 
 /// Whether the operations selected include this call.
@@ -261,4 +290,60 @@ fn queue_of(pid: u32, entry: &EntryPoint, registers: &[u64; 6]) -> Option<(u64, 
     let path = format!("/proc/{pid}/fd/{descriptor}");
     let name = std::fs::read_link(&path).ok()?;
     Some((std::fs::metadata(&path).ok()?.ino(), name.to_string_lossy().trim_start_matches('/').to_owned()))
+}
+
+/// How what is no text or number of its own travels from the helper.
+mod message {
+    use ipc_schema::catalogue::{Abi, EntryPoint, by_code};
+    use ipc_schema::wire::{Sembuf, Small};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub mod entry {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(entry: &&EntryPoint, to: S) -> Result<S::Ok, S::Error> {
+            entry.code.serialize(to)
+        }
+
+        pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<&'static EntryPoint, D::Error> {
+            by_code(u8::deserialize(from)?).ok_or_else(|| D::Error::custom("no entry point has this code"))
+        }
+    }
+
+    pub mod abi {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(abi: &Abi, to: S) -> Result<S::Ok, S::Error> {
+            (*abi == Abi::I386).serialize(to)
+        }
+
+        pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Abi, D::Error> {
+            Ok(if bool::deserialize(from)? { Abi::I386 } else { Abi::X86_64 })
+        }
+    }
+
+    pub mod small {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(small: &Small, to: S) -> Result<S::Ok, S::Error> {
+            bytemuck::bytes_of(small).serialize(to)
+        }
+
+        pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Small, D::Error> {
+            bytemuck::try_pod_read_unaligned(&Vec::<u8>::deserialize(from)?).map_err(D::Error::custom)
+        }
+    }
+
+    pub mod sops {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(sops: &[Sembuf], to: S) -> Result<S::Ok, S::Error> {
+            bytemuck::cast_slice::<Sembuf, u8>(sops).serialize(to)
+        }
+
+        pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<Sembuf>, D::Error> {
+            Ok(crate::decode::sembufs(&Vec::<u8>::deserialize(from)?).collect())
+        }
+    }
 }

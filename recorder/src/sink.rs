@@ -1,7 +1,7 @@
 //! Where rows go: into the log at once, from there into parts beside the recording.
 
 use crate::bounds::{Bounds, Taken};
-use crate::directory::{self, Error};
+use crate::directory::{Directory, Error};
 use crate::log::{self, Log, Segment};
 use crate::parts::Parts;
 use crate::priority;
@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// A trace that is being written.
 pub struct Sink {
-    directory: PathBuf,
+    directory: Directory,
     log: Log,
     /// Why the disk does not take what waits.
     trouble: Option<Source>,
@@ -47,13 +47,13 @@ impl Sink {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Path, manifest: Manifest, bounds: Bounds) -> Result<Sink, Error> {
-        let lock = directory::lock(directory);
+    pub fn begin(directory: &Directory, manifest: Manifest, bounds: Bounds) -> Result<Sink, Error> {
+        let lock = directory.lock();
         let log = Log::begin(directory, bounds, manifest.session.start_ns)?;
         let parts = Parts::begin(directory, manifest, bounds.max_bytes)?;
-        let cannot_start = |error| Error::write(directory, format!("no thread for it: {error}"));
+        let cannot_start = |error| Error::write(directory.path(), format!("no thread for it: {error}"));
         Ok(Sink {
-            directory: directory.to_owned(),
+            directory: directory.clone(),
             log,
             trouble: None,
             closed: Vec::new(),
@@ -95,7 +95,7 @@ impl Destination for Sink {
 
     fn flush(&mut self) {
         let written = self.log.write(self.taken(), false);
-        let directory = self.directory.display();
+        let directory = self.directory.path().display();
         // To make room goes before what a crash would take.
         if self.is_told || written.is_err() {
             self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
@@ -168,8 +168,8 @@ impl Destination for Sink {
         }
         self.converter.convert(self.log.end());
         let (mut parts, converted) = self.converter.end();
-        converted.map_err(|error| unfinished(&self.directory, &error))?;
-        parts.complete(session, given_up).map_err(|error| unfinished(&self.directory, &error))?;
+        converted.map_err(|error| unfinished(self.directory.path(), &error))?;
+        parts.complete(session, given_up).map_err(|error| unfinished(self.directory.path(), &error))?;
         Ok(vec![parts.manifest])
     }
 }

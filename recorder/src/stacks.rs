@@ -4,6 +4,7 @@
 //! be junk that looks like a frame: the first frame that lies in no code, or where no call returns to, ends the stack.
 
 use crate::binaries::{Binaries, BuildId};
+use crate::lookups::Lookups;
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{Input, Symbolizer};
 use ipc_schema::wire::Frame;
@@ -46,6 +47,11 @@ pub struct StackRow {
 }
 
 impl Stacks {
+    /// Whom to ask for the binaries of processes.
+    pub fn look_up_with(&mut self, lookups: Lookups) {
+        self.binaries.lookups = lookups;
+    }
+
     /// The program that was recorded: it may have ended before anybody could look at what it had mapped.
     pub fn set_program(&mut self, program: PathBuf) {
         self.program = Some(program);

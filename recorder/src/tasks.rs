@@ -1,12 +1,13 @@
 //! Processes and threads: who is who, under pid reuse too.
 
 use crate::call::{Call, Identity};
-use crate::procfs;
+use crate::lookups::Lookups;
 use crate::scan::Scanned;
 use crate::waits::Waker;
 use bytemuck::Zeroable;
 use ipc_schema::wire::{Context, Exec, Fork, Header, TaskExit, flag};
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
 
 /// A process that the trace saw. Times are CLOCK_BOOTTIME nanoseconds.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +80,7 @@ pub struct Thread {
 }
 
 /// Signal sets of a thread, bit n-1 = signal n.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signals {
     /// Blocked.
     pub blocked: Option<u64>,
@@ -128,6 +129,8 @@ pub struct Tasks {
     /// Threads that ended, by thread id: one that is exiting still wakes others and signals its parent.
     ghosts: FxHashMap<u32, Ghost>,
     with_cmdlines: bool,
+    /// Tells what processes are.
+    pub lookups: Lookups,
     /// Calls of threads that died in them while the record of their end was lost, since they were last taken.
     pub died_in: Vec<Call>,
 }
@@ -332,9 +335,8 @@ impl Tasks {
 
     fn describe_process(&mut self, header: &Header, context: &Context, start: Start) {
         let is_new = self.roster.processes.get(&header.pid).is_none_or(|p| p.uid.is_none());
-        let status = is_new.then(|| procfs::Status::of(header.pid));
-        let parent = status.as_ref().and_then(|s| self.roster.processes.get(&s.parent_pid()?)).map(|p| p.process_id);
-        let with_cmdlines = self.with_cmdlines;
+        let found = is_new.then(|| self.lookups.process(header.pid, self.with_cmdlines));
+        let parent = found.as_ref().and_then(|f| self.roster.processes.get(&f.parent_pid?)).map(|p| p.process_id);
         let process = self.roster.process(header.pid);
         process.start = process.start.or(start);
         process.uid = Some(context.uid);
@@ -342,13 +344,13 @@ impl Tasks {
         if header.tid == header.pid {
             process.comm = Some(context.comm);
         }
-        if let Some(status) = status {
+        if let Some(found) = found {
             process.parent_process_id = process.parent_process_id.or(parent);
-            process.ns_pid = status.ns_pid();
-            process.parent_pid = status.parent_pid();
-            process.exe = process.exe.take().or_else(|| procfs::exe(header.pid));
-            process.cgroup = procfs::cgroup(header.pid);
-            process.cmdline = if with_cmdlines { procfs::cmdline(header.pid) } else { None };
+            process.ns_pid = found.ns_pid;
+            process.parent_pid = found.parent_pid;
+            process.exe = process.exe.take().or(found.exe);
+            process.cgroup = found.cgroup;
+            process.cmdline = found.cmdline;
         }
     }
 
@@ -392,11 +394,11 @@ impl Tasks {
             thread.tid = header.tid;
             self.put_thread(thread);
         }
-        let exe = procfs::exe(header.pid).or_else(|| path_text(&exec.path));
-        let cmdline = if self.with_cmdlines { procfs::cmdline(header.pid) } else { None };
+        let found = self.lookups.process(header.pid, self.with_cmdlines);
+        let exe = found.exe.or_else(|| path_text(&exec.path));
         let process = self.roster.process(header.pid);
         process.comm = Some(exec.comm);
-        process.cmdline = cmdline.or(process.cmdline.take());
+        process.cmdline = found.cmdline.or(process.cmdline.take());
         process.exe = exe.clone().or(process.exe.take());
         let process_id = process.process_id;
         self.roster.untold.1.insert(header.tid);

@@ -133,7 +133,18 @@ impl Writer {
     /// A writer into `sink`.
     pub fn new(sink: Box<dyn Destination>, frame: Frame) -> Writer {
         let (begun, lost_calls, lost_others) = (Instant::now(), 0, 0);
-        Writer { sink, frame, calls: Vec::new(), begun, from_ns: 0, until_ns: 0, written_ns: 0, gap: None, lost_calls, lost_others }
+        Writer {
+            sink,
+            frame,
+            calls: Vec::new(),
+            begun,
+            from_ns: 0,
+            until_ns: 0,
+            written_ns: 0,
+            gap: None,
+            lost_calls,
+            lost_others,
+        }
     }
 
     /// Writes everything that arrives; the last message is followed by the end of the channel.

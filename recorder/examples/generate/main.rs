@@ -33,6 +33,8 @@ mod join;
 mod libraries;
 #[path = "../../src/log.rs"]
 mod log;
+#[path = "../../src/lookups.rs"]
+mod lookups;
 mod model;
 #[path = "../../src/objects.rs"]
 mod objects;
@@ -43,6 +45,8 @@ mod parts;
 mod plan;
 #[path = "../../src/priority.rs"]
 mod priority;
+#[path = "../../src/privilege.rs"]
+mod privilege;
 #[path = "../../src/procfs.rs"]
 mod procfs;
 #[path = "../../src/ring.rs"]
@@ -126,9 +130,9 @@ fn generate(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
     let mut model = Model::new(shape);
     let mut session = fixed_session();
     let manifest = session::manifest(&session)?;
-    directory::create(&shape.directory)?;
+    let (directory, _) = directory::Directory::create(&shape.directory)?;
     let frame = Frame { trace_id: manifest.trace_id.as_str().into(), clock_offset_ns: CLOCK_OFFSET_NS };
-    let writer = Writer::new(Box::new(sink::Sink::begin(&shape.directory, manifest, bounds::Bounds::NONE)?), frame);
+    let writer = Writer::new(Box::new(sink::Sink::begin(&directory, manifest, bounds::Bounds::NONE)?), frame);
     let (sender, receiver) = crossbeam_channel::bounded(4);
     let writing = std::thread::spawn(move || write(writer, &receiver));
     let open = u64::from(shape.processes * shape.threads).min(shape.calls);

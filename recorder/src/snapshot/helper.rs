@@ -1,82 +1,124 @@
-//! The process that takes the snapshots, and the way to ask it.
+//! The process that takes the snapshots and looks at other processes, and the ways to ask it.
 //!
-//! One line of JSON per request and per answer, over its standard input and output. Start it before any privilege is
-//! dropped; it ends when its input does, and is killed when the thread that started it ends.
+//! It is started before any privilege is dropped, and keeps those that reading what belongs to others takes; it ends when
+//! those who ask do. Two sockets lead to it, each answered by a thread: snapshots take their time, and the capture does not
+//! wait for them.
 
-use super::{Limit, Snapshot, control, limits, take};
+use super::channel::Channel;
+use super::{Limit, Snapshot, control, filter, limits, take};
+use crate::follow::Follow;
+use crate::lookups::{self, Lookups};
+use crate::priority;
+use crate::privilege;
+use crate::scan::{self, Scanned};
+use ipc_schema::manifest::Missing;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::thread::CapabilitySet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
 
 /// The hidden subcommand under which this program runs [`serve`].
 pub const SUBCOMMAND: &str = "snapshot-helper";
+
+/// What the helper keeps: to enter IPC namespaces and mount their queues (SYS_ADMIN), to look at the processes of others
+/// (SYS_PTRACE), at their System V objects (IPC_OWNER), and at files that only they may read, such as their queues,
+/// `/proc/PID/syscall` and `/proc/PID/fd` (DAC_OVERRIDE; the filter lets nothing be opened for writing).
+const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::IPC_OWNER)
+    .union(CapabilitySet::DAC_OVERRIDE);
 
 #[derive(Serialize, Deserialize)]
 enum Request {
     Snapshot,
     ProcessLimits(u32),
+    Scan { follow: Follow, with_cmdlines: bool },
 }
 
-/// The helper process, as its parent sees it. Dropping it ends the process.
+#[derive(Serialize, Deserialize)]
+enum Found {
+    Thread(Box<Scanned>),
+    /// No more threads; what of them was withheld.
+    Done(Option<Missing>),
+}
+
+/// The helper process: it ends when nobody can ask it any more.
+pub struct Helper(Child);
+
+impl Helper {
+    /// Starts it: this program again, under its hidden subcommand.
+    pub fn start() -> io::Result<(Snapshots, Lookups)> {
+        let ((snapshots, their_snapshots), (lookups, their_lookups)) = (Channel::pair()?, Channel::pair()?);
+        let helper = Command::new("/proc/self/exe")
+            .arg(SUBCOMMAND)
+            .stdin(Stdio::from(their_snapshots))
+            .stdout(Stdio::from(their_lookups))
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("the snapshot helper does not start: {error}")))?;
+        let helper = Arc::new(Helper(helper));
+        Ok((Snapshots { channel: snapshots, helper: helper.clone() }, Lookups::through(lookups, helper)))
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It ends by itself, for both sockets are closed; under sudo it belongs to another user by now.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks for snapshots.
 pub struct Snapshots {
-    helper: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    channel: Channel,
+    helper: Arc<Helper>,
 }
 
 impl Snapshots {
-    /// Starts the helper: this program again, under its hidden subcommand.
-    pub fn start() -> io::Result<Self> {
-        let mut helper = Command::new("/proc/self/exe")
-            .arg(SUBCOMMAND)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("the snapshot helper does not start: {error}")))?;
-        match (helper.stdin.take(), helper.stdout.take()) {
-            (Some(requests), Some(answers)) => Ok(Snapshots { helper, requests, answers: BufReader::new(answers) }),
-            _ => Err(io::Error::other("the snapshot helper has no pipes")),
-        }
-    }
-
     /// The helper's process id: its calls are not to be recorded.
     pub fn pid(&self) -> u32 {
-        self.helper.id()
+        self.helper.0.id()
     }
 
     /// Takes a snapshot. What could not be read stands in its `missing`; an error means that the helper is gone.
     pub fn take(&mut self) -> io::Result<Snapshot> {
-        self.ask(&Request::Snapshot)
+        self.channel.send(&Request::Snapshot, None)?;
+        self.answer()
     }
 
     /// The limits of one process that its IPC calls can meet; empty if it is gone.
     pub fn process_limits(&mut self, pid: u32) -> io::Result<Vec<Limit>> {
-        self.ask(&Request::ProcessLimits(pid))
+        self.channel.send(&Request::ProcessLimits(pid), None)?;
+        self.answer()
     }
 
-    fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> io::Result<T> {
-        let mut line = serde_json::to_string(request)?;
-        line.push('\n');
-        self.requests.write_all(line.as_bytes())?;
-        line.clear();
-        if self.answers.read_line(&mut line)? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot helper ended"));
+    /// Looks at every thread that is followed; what of them was withheld.
+    pub fn scan(
+        &mut self,
+        follow: &Follow,
+        with_cmdlines: bool,
+        mut each: impl FnMut(Scanned),
+    ) -> io::Result<Option<Missing>> {
+        self.channel.send(&Request::Scan { follow: follow.clone(), with_cmdlines }, None)?;
+        loop {
+            match self.answer()? {
+                Found::Thread(thread) => each(*thread),
+                Found::Done(missing) => return Ok(missing),
+            }
         }
-        Ok(serde_json::from_str(&line)?)
+    }
+
+    fn answer<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        let gone = || io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot helper ended");
+        self.channel.receive()?.map(|(answer, _)| answer).ok_or_else(gone)
     }
 }
 
-impl Drop for Snapshots {
-    fn drop(&mut self) {
-        // It holds nothing worth keeping. Both can only fail if it has ended already.
-        let _ = self.helper.kill();
-        let _ = self.helper.wait();
-    }
-}
-
-/// The helper itself: answers requests until its input ends.
+/// The helper itself: answers requests until nobody can ask any more.
 pub fn serve() -> io::Result<()> {
     // Ctrl-C and a service's stop reach it too, but the last snapshot is taken after them.
     control::ignore_group_signals();
@@ -84,15 +126,50 @@ pub fn serve() -> io::Result<()> {
     // It holds a descriptor per namespace.
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
-    for line in io::stdin().lock().lines() {
-        let mut answer = match serde_json::from_str(&line?)? {
-            Request::Snapshot => serde_json::to_string(&take())?,
-            Request::ProcessLimits(pid) => serde_json::to_string(&limits::of_process(pid))?,
-        };
-        answer.push('\n');
-        let mut output = io::stdout().lock();
-        output.write_all(answer.as_bytes())?;
-        output.flush()?;
+    let (snapshots, lookups) = (inherited(&io::stdin())?, inherited(&io::stdout())?);
+    priority::raise(); // the capture waits for what is looked up
+    privilege::keep_only(KEPT)?;
+    // What a thread does to begin and a process to learn of its pages is not what the filter is about.
+    rustix::param::page_size();
+    let begun = Arc::new(Barrier::new(2));
+    let begins = begun.clone();
+    let look = move || {
+        begins.wait();
+        lookups::serve(lookups)
+    };
+    let looking = std::thread::Builder::new().name("lookups".into()).spawn(look)?;
+    priority::lower();
+    begun.wait();
+    filter::apply().map_err(io::Error::other)?;
+    unless_gone(answer_all(snapshots))?;
+    unless_gone(looking.join().unwrap_or_else(|_| Err(io::Error::other("looking at processes panicked"))))
+}
+
+/// A recorder that was killed takes no answer.
+fn unless_gone(ended: io::Result<()>) -> io::Result<()> {
+    ended.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn inherited(socket: &impl AsFd) -> io::Result<Channel> {
+    let own: OwnedFd = socket.as_fd().try_clone_to_owned()?;
+    Ok(Channel::of(own))
+}
+
+fn answer_all(mut channel: Channel) -> io::Result<()> {
+    while let Some((request, _)) = channel.receive()? {
+        match request {
+            Request::Snapshot => channel.send(&take(), None)?,
+            Request::ProcessLimits(pid) => channel.send(&limits::of_process(pid), None)?,
+            Request::Scan { follow, with_cmdlines } => {
+                let missing = scan::threads(&follow, with_cmdlines, |thread| {
+                    channel.send(&Found::Thread(Box::new(thread)), None)
+                })?;
+                channel.send(&Found::Done(missing), None)?;
+            }
+        }
     }
     Ok(())
 }

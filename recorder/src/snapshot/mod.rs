@@ -9,7 +9,9 @@
 //! System V message a copy of it under the lock of its queue, for [`sysv::MESSAGES_PER_QUEUE`] messages of a queue at
 //! most. A POSIX queue is opened and read, which moves its file's access and change times, never its messages.
 
+mod channel;
 mod control;
+mod filter;
 mod helper;
 mod limits;
 mod mqueue;
@@ -18,10 +20,14 @@ mod sysv;
 #[cfg(test)]
 mod tests;
 
-pub use helper::{SUBCOMMAND, Snapshots, serve};
+pub use channel::Channel;
+pub use helper::{Helper, SUBCOMMAND, Snapshots, serve};
 
 use ipc_schema::manifest::Missing;
 use serde::{Deserialize, Serialize};
+
+/// What may be withheld, as a snapshot's `missing` names it.
+pub const FEATURES: &[&str] = &[namespaces::FEATURE, sysv::VALUES, sysv::MESSAGES, mqueue::FEATURE, mqueue::SOME];
 
 /// Everything that one visit found. Instants of the snapshot are CLOCK_BOOTTIME nanoseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

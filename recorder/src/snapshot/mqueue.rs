@@ -11,13 +11,18 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use std::ffi::CStr;
 use std::io;
 
+/// What may be withheld.
+pub const FEATURE: &str = "POSIX queues in snapshots";
+/// What may be withheld where others are not.
+pub const SOME: &str = "some POSIX queues in snapshots";
+
 /// All queues that have a name; `None`: withheld.
 pub fn read(withheld: &mut Withheld) -> Option<Vec<Object>> {
     match mount().and_then(|mount| queues(&mount, withheld)) {
         Ok(queues) => Some(queues),
         Err(error) => {
             let remedy = "run as root, on a kernel with CONFIG_POSIX_MQUEUE: it takes CAP_SYS_ADMIN to mount mqueue";
-            withheld.note("POSIX queues in snapshots", error, remedy);
+            withheld.note(FEATURE, error, remedy);
             None
         }
     }
@@ -46,7 +51,7 @@ fn queues(mount: &OwnedFd, withheld: &mut Withheld) -> io::Result<Vec<Object>> {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {} // unlinked meanwhile
             Err(error) => {
                 let remedy = "run as root: it takes CAP_DAC_OVERRIDE to open the queues of others";
-                withheld.note("some POSIX queues in snapshots", error, remedy);
+                withheld.note(SOME, error, remedy);
             }
         }
     }

@@ -7,6 +7,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// What may be withheld.
+pub const FEATURE: &str = "snapshots of other IPC namespaces";
+
 const REMEDY: &str = "run as root: it takes CAP_SYS_PTRACE to see namespaces and CAP_SYS_ADMIN to enter them";
 
 /// Calls `look` with the inode of each namespace while the calling thread is in it. One that cannot be entered is noted
@@ -23,7 +26,7 @@ pub fn visit(withheld: &mut Withheld, mut look: impl FnMut(u32, &mut Withheld)) 
     for (inode, descriptor) in &links {
         if here != *inode {
             if let Err(error) = enter(descriptor) {
-                withheld.note("snapshots of other IPC namespaces", format!("setns: {error}"), REMEDY);
+                withheld.note(FEATURE, format!("setns: {error}"), REMEDY);
                 continue;
             }
             here = *inode;
@@ -68,7 +71,7 @@ fn find(links: &mut BTreeMap<u32, OwnedFd>, withheld: &mut Withheld) {
         if let Err(error) = found
             && !matches!(error, Errno::NOENT | Errno::SRCH)
         {
-            withheld.note("snapshots of other IPC namespaces", format!("/proc/{pid}/ns/ipc: {error}"), REMEDY);
+            withheld.note(FEATURE, format!("/proc/{pid}/ns/ipc: {error}"), REMEDY);
         }
     }
 }

@@ -15,6 +15,11 @@ pub const MESSAGES_PER_QUEUE: i32 = 4096;
 /// Messages with a longer body are listed without type and size.
 const LONGEST_BODY: usize = 1 << 20;
 
+/// What may be withheld.
+pub const VALUES: &str = "semaphore values in snapshots";
+/// What may be withheld.
+pub const MESSAGES: &str = "queued messages in snapshots";
+
 const SHM_DEST: u32 = 0o1000;
 const PERMISSION_BITS: u32 = 0o777;
 const REMEDY: &str = "run as root: it takes CAP_IPC_OWNER to read the objects of others";
@@ -99,20 +104,19 @@ fn process(pid: i32) -> Option<i32> {
 
 fn semaphore_set(id: i32, state: &libc::semid_ds, withheld: &mut Withheld) -> Object {
     let count = state.sem_nsems as usize;
-    let feature = "semaphore values in snapshots";
     let mut set = Object {
         change_ns: epoch_ns(state.sem_ctime),
         use_ns: epoch_ns(state.sem_otime),
         sem_count: i32::try_from(count).ok(),
-        sem_values: told(control::semaphore_values(id, count), feature, withheld),
+        sem_values: told(control::semaphore_values(id, count), VALUES, withheld),
         ..object(ObjectKind::Sem, id, &state.sem_perm)
     };
     if count <= DETAILED_SEMAPHORES && set.sem_values.is_some() {
         let ask = |question| move |number| control::semaphore(id, number, question);
         let (more, zero) = (ask(Question::WaitersForMore), ask(Question::WaitersForZero));
         let waiters = (0..count as i32).map(|number| Ok(more(number)? + zero(number)?)).collect();
-        set.sem_waiters = told(waiters, feature, withheld);
-        set.sem_last_pids = told((0..count as i32).map(ask(Question::LastPid)).collect(), feature, withheld);
+        set.sem_waiters = told(waiters, VALUES, withheld);
+        set.sem_last_pids = told((0..count as i32).map(ask(Question::LastPid)).collect(), VALUES, withheld);
     }
     set
 }
@@ -144,7 +148,6 @@ fn queue(id: i32, state: &libc::msqid_ds) -> Object {
 
 /// Adds the messages of a queue, oldest first.
 fn messages(id: i32, state: &libc::msqid_ds, queued: &mut Vec<Queued>, withheld: &mut Withheld) {
-    let feature = "queued messages in snapshots";
     let count = i32::try_from(state.msg_qnum).unwrap_or(i32::MAX).min(MESSAGES_PER_QUEUE);
     // No message is longer than all together. The kernel copies the whole buffer for each message: no byte too many.
     let mut buffer = MessageBuffer::new((state.__msg_cbytes as usize).min(LONGEST_BODY));
@@ -156,9 +159,9 @@ fn messages(id: i32, state: &libc::msqid_ds, queued: &mut Vec<Queued>, withheld:
                 Some(libc::EINVAL) if control::queue(index(id)).is_ok_and(|(now, _)| now == id) => None,
                 Some(libc::ENOMSG | libc::EINVAL | libc::EIDRM) => return,
                 Some(libc::ENOSYS) => {
-                    return withheld.note(feature, error, "use a kernel with CONFIG_CHECKPOINT_RESTORE");
+                    return withheld.note(MESSAGES, error, "use a kernel with CONFIG_CHECKPOINT_RESTORE");
                 }
-                _ => return withheld.note(feature, error, REMEDY),
+                _ => return withheld.note(MESSAGES, error, REMEDY),
             },
         };
         queued.push(Queued {
