@@ -41,6 +41,7 @@ mod writer;
 
 use clap::Parser;
 use cli::{Action, Cli};
+use ipc_schema::text;
 use std::process::ExitCode;
 
 /// Why a command failed: its exit status and one line for the user.
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            anstream::eprintln!("ipc-recorder: {}", failure.message);
+            anstream::eprintln!("ipc-recorder: {}", text::escape(&failure.message));
             ExitCode::from(failure.status)
         }
     }
