@@ -2,6 +2,7 @@
 //! to then can be done again.
 
 use crate::error::Error;
+use crate::files::Files;
 use crate::recover;
 use crate::trace;
 use ipc_schema::manifest::{self, Manifest};
@@ -24,17 +25,25 @@ pub struct Repaired {
 /// # Errors
 /// It is still being recorded, is no trace, or the disk refuses.
 pub fn repair(path: &Path) -> Result<Option<Repaired>, Error> {
-    let mut manifest = trace::read_manifest(path)?;
+    let files = Files::open(path)?;
+    let mut manifest = trace::read_manifest(&files)?;
     if manifest.log_from.is_none() {
         return Ok(None);
     }
+    if let Files::Packed(..) = files {
+        return Err(Error::Usage(format!(
+            "{} is a tar: unpack it with tar -xf, and repair what comes out",
+            path.display()
+        )));
+    }
     let failed = |error: io::Error| Error::Usage(format!("cannot repair {}: {error}", path.display()));
-    if recover::is_being_recorded(path).map_err(failed)? {
+    if files.is_being_recorded().map_err(failed)? {
         return Err(Error::Usage(format!("{} is still being recorded: end ipc-recorder first", path.display())));
     }
     let folder = tempfile::Builder::new().prefix(".repair").tempdir_in(path).map_err(failed)?;
-    let mut recovered = recover::read_into(path, &mut manifest, folder, true)?;
-    trace::unlisted_parts(path, &manifest)?.iter().try_for_each(|(_, part)| fs::remove_file(part)).map_err(failed)?;
+    let mut recovered = recover::read_into(&files, &mut manifest, folder, true)?;
+    let unlisted = trace::unlisted_parts(&files, &manifest)?;
+    unlisted.iter().try_for_each(|(_, part)| fs::remove_file(path.join(part))).map_err(failed)?;
     let calls = recovered.parts.iter().filter(|part| part.table == CALLS.name).map(|part| part.rows).sum();
     for part in &recovered.parts {
         let (from, to) = (recovered.folder.path().join(&part.file), path.join(&part.file));
