@@ -32,7 +32,8 @@ pub struct Library {
 
 impl Library {
     fn at(path: &Path) -> Library {
-        Library { openable: path.to_owned(), path: text::of_bytes(path.as_os_str().as_encoded_bytes()).into_owned() }
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Library { openable: path.to_owned(), path: text::of_bytes(whole.as_os_str().as_encoded_bytes()).into_owned() }
     }
 }
 

@@ -22,6 +22,7 @@ mod libraries;
 mod log;
 mod objects;
 mod observer;
+mod pack;
 mod parts;
 mod plan;
 mod priority;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Action::Record(options) => record::run(options),
         Action::Snapshot(options) => observer::once(&options),
         Action::SnapshotHelper => snapshot::serve().map(|()| 0).map_err(Failure::from),
+        Action::Pack(options) => pack::run(&options),
         Action::Doctor => doctor::run(),
         Action::Events => events::run(),
         Action::BenchEmptyPair { duration } => attach::EmptyPair::attach().map_err(Failure::from).map(|_pair| {
