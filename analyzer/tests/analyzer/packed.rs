@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
+/// A tar in memory.
+type Tar = Builder<Cursor<Vec<u8>>>;
+
 /// A trace, its files with their names in a tar, and a place for one.
 struct Scene {
     directory: TempDir,
@@ -27,7 +30,7 @@ impl Scene {
     }
 
     /// The tar, with what `more` adds at its beginning.
-    fn tar(&self, more: impl FnOnce(&mut Builder<Cursor<Vec<u8>>>)) -> Vec<u8> {
+    fn tar(&self, more: impl FnOnce(&mut Tar)) -> Vec<u8> {
         let mut builder = Builder::new(Cursor::new(Vec::new()));
         more(&mut builder);
         for (name, content) in &self.files {
@@ -88,10 +91,9 @@ fn a_tar_answers_as_the_directory() {
 #[test]
 fn hostile_tars_are_refused() {
     let scene = Scene::new();
-    let with = |more: &dyn Fn(&mut Builder<Cursor<Vec<u8>>>)| scene.written(&scene.tar(more));
-    let entry = |name: &'static [u8], kind: EntryType| {
-        move |tar: &mut Builder<Cursor<Vec<u8>>>| tar.append(&named(name, kind, 0), &[][..]).unwrap()
-    };
+    let with = |more: &dyn Fn(&mut Tar)| scene.written(&scene.tar(more));
+    let entry =
+        |name: &'static [u8], kind: EntryType| move |tar: &mut Tar| tar.append(&named(name, kind, 0), &[][..]).unwrap();
     for name in [&b"../t/x"[..], b"/etc/passwd", b"t/../../x", b"t/calls/.."] {
         for kind in [EntryType::Regular, EntryType::Directory] {
             refuses(&on("summary", &with(&entry(name, kind)), &[]), 3, "lies outside: refused");

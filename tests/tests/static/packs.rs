@@ -1,9 +1,11 @@
 //! A packed trace answers as its directory does; with pseudonyms it answers the same up to the names, and holds none of them.
 
+use ipc_tests::environment;
 use ipc_tests::packs::{Hidden, pack, packed, unpacked};
 use ipc_tests::programs;
 use ipc_tests::trace::Trace;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -196,6 +198,21 @@ fn what_cannot_be_packed_leaves_nothing() {
     refuses(&pack(&trace, &tar, &[]), 1, "exists, and nothing is ever overwritten");
     assert_eq!(fs::read(&tar).unwrap(), before);
     assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+}
+
+/// Under sudo it belongs to who called.
+#[test]
+fn a_tar_belongs_to_the_caller() {
+    if !environment::is_root() {
+        return environment::skip("only root can give a file away");
+    }
+    let folder = TempDir::new().unwrap();
+    let tar = folder.path().join("x.tar");
+    let mut command = Command::new(programs::path("ipc-recorder"));
+    command.arg("pack").arg(&samples()[0]).arg("-o").arg(&tar).env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+    assert!(command.output().unwrap().status.success());
+    let found = fs::metadata(&tar).unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (65534, 65534, 0o600));
 }
 
 #[test]
