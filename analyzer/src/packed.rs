@@ -112,8 +112,7 @@ impl Walk {
         match header.entry_type() {
             EntryType::Regular => self.add(&header, offset, bytes)?,
             EntryType::Directory => drop(inside(&header.path_bytes())?),
-            EntryType::XHeader => self.extend(offset, bytes)?,
-            EntryType::XGlobalHeader => {} // what it says of names and sizes, no program writes there
+            EntryType::XHeader | EntryType::XGlobalHeader => self.extend(offset, bytes)?,
             _ => {
                 let name = String::from_utf8_lossy(&header.path_bytes()).into_owned();
                 return Err(format!("{name:?} in it is a link, or no file: refused; use ipc-recorder pack"));

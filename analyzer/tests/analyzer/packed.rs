@@ -110,6 +110,8 @@ fn hostile_tars_are_refused() {
         let tar = with(&|tar| tar.append_pax_extensions([(key, value.as_bytes())]).unwrap());
         refuses(&on("summary", &tar, &[]), 3, "in a way that no trace needs: refused");
     }
+    let global = with(&|tar| tar.append(&named(b"x", EntryType::XGlobalHeader, 9), &b"9 path=x\n"[..]).unwrap());
+    refuses(&on("summary", &global, &[]), 3, "in a way that no trace needs: refused");
     let twice = with(&|tar| tar.append(&named(b"./t//trace.json", EntryType::Regular, 0), &[][..]).unwrap());
     refuses(&on("summary", &twice, &[]), 3, "is in it twice: refused");
     let two = with(&|tar| tar.append(&named(b"u/trace.json", EntryType::Regular, 0), &[][..]).unwrap());

@@ -1,13 +1,14 @@
 //! A trace with pseudonyms for names: what becomes of a column stands in `schema/src/tables.rs`.
 
 use super::pseudonyms::Pseudonyms;
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Int32Type, Schema};
 use ipc_schema::manifest::{Part, Session};
 use ipc_schema::store::log::{BlockWriter, Blocks, complete};
 use ipc_schema::store::part::PartWriter;
 use ipc_schema::tables::{Redaction, SESSION, Table, arrow_schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -102,7 +103,9 @@ impl Redactor {
 
     fn keys(&self, values: &ArrayRef) -> Result<ArrayRef, String> {
         let keys = values.as_primitive_opt::<Int32Type>().ok_or("keys that are no Int32")?;
-        Ok(Arc::new(keys.unary::<_, Int32Type>(|key| self.0.key(key))))
+        let mut known = FxHashMap::default();
+        let mut hide = |key: i32| *known.entry(key).or_insert_with(|| self.0.key(key));
+        Ok(Arc::new(keys.iter().map(|key| key.map(&mut hide)).collect::<Int32Array>()))
     }
 
     fn texts(&self, redaction: Redaction, values: &ArrayRef) -> Result<ArrayRef, String> {
