@@ -38,7 +38,7 @@ fn put(path: &Path, content: &[u8]) -> Result<(), Error> {
 fn read_part(directory: &Path, table: &'static Table, content: &[u8]) -> Result<(), Error> {
     let path = directory.join(table.name).join("part-00000.parquet");
     put(&path, content)?;
-    let part = Part { table, path, bytes: content.len() as u64, listed: None, blocks: None };
+    let part = Part { table, path, within: None, bytes: content.len() as u64, listed: None, blocks: None };
     let open = part::open(&part, Checksum::Verify)?;
     let schema = arrow_schema::schema(table);
     let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();

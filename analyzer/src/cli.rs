@@ -102,7 +102,7 @@ Examples:
 
 #[derive(Debug, Args)]
 struct Common {
-    /// Directories written by `ipc-recorder record -o`
+    /// Directories written by `ipc-recorder record -o`, or tars written by `ipc-recorder pack`
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
 

@@ -6,8 +6,8 @@ use std::path::Path;
 /// Anything that ends a command early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The path is not a directory with a trace.
-    #[error("{path} is not a trace: {why}; give the directory that `ipc-recorder record -o` wrote")]
+    /// The path is neither a directory nor a tar with a trace.
+    #[error("{path} is not a trace: {why}; give the directory that `ipc-recorder record -o` wrote, or a tar of it")]
     NotATrace {
         /// What was given.
         path: String,

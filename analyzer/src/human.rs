@@ -1,7 +1,7 @@
 //! Values as people read them: 1.23 ms, 12,345, dates, bars; and the text of traced programs made harmless.
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
-use std::fmt::Write;
+pub use ipc_schema::text::{escape, is_unsafe};
 
 /// In which time zone dates are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -108,35 +108,6 @@ pub fn rfc3339_us(ns: i64) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// Makes text that a traced program chose harmless for a terminal: control characters and what reorders or hides text
-/// become `\u{…}`, a backslash doubles so that nothing is ambiguous.
-pub fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => safe.push_str("\\\\"),
-            '\n' => safe.push_str("\\n"),
-            '\t' => safe.push_str("\\t"),
-            c if is_unsafe(c) => {
-                // Writing to a String cannot fail.
-                let _ = write!(safe, "\\u{{{:x}}}", u32::from(c));
-            }
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-/// Control characters, and what reorders, hides or joins what stands around it, or is not seen at all: Unicode's default
-/// ignorable code points, the line and paragraph separators, the bidirectional controls.
-pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 /// One bar: how many values lie in `lower..upper`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
@@ -208,12 +179,5 @@ mod tests {
             [0, 999, 1000, -1234567].map(count),
             ["0".to_owned(), "999".to_owned(), "1,000".to_owned(), "-1,234,567".to_owned()]
         );
-    }
-
-    #[test]
-    fn hostile_text_is_harmless() {
-        assert_eq!(escape("a\u{1b}[31mb"), "a\\u{1b}[31mb");
-        assert_eq!(escape("x\u{202e}y\n\\"), "x\\u{202e}y\\n\\\\");
-        assert_eq!(escape("größe"), "größe");
     }
 }

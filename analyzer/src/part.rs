@@ -3,6 +3,7 @@
 
 use crate::codes;
 use crate::error::Error;
+use crate::files::{Span, SpanReader};
 use crate::footer;
 use crate::trace::Part;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -16,7 +17,6 @@ use parquet::file::reader::{ChunkReader, Length};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use twox_hash::XxHash3_64;
@@ -40,8 +40,7 @@ const HASH_BUFFER_BYTES: usize = 64 << 10;
 /// A file read by position, so that threads can share it.
 #[derive(Clone, Debug)]
 pub struct PartFile {
-    file: Arc<File>,
-    bytes: u64,
+    span: Span,
     /// What vouches for its blocks, if anything does.
     blocks: Option<Arc<[u64]>>,
 }
@@ -59,11 +58,11 @@ impl PartFile {
         // Before the allocation: a damaged length must not take memory.
         let end = start
             .checked_add(length as u64)
-            .filter(|end| *end <= self.bytes)
-            .ok_or_else(|| ParquetError::EOF(format!("{length} bytes at {start} of a file of {} bytes", self.bytes)))?;
+            .filter(|end| *end <= self.len())
+            .ok_or_else(|| ParquetError::EOF(format!("{length} bytes at {start} of a file of {} bytes", self.len())))?;
         let block = BLOCK_BYTES as u64;
         let (from, to) = match self.blocks {
-            Some(_) => (start / block * block, end.next_multiple_of(block).min(self.bytes)),
+            Some(_) => (start / block * block, end.next_multiple_of(block).min(self.len())),
             None => (start, end),
         };
         let wanted = usize::try_from(to - from).map_err(|error| ParquetError::General(error.to_string()))?;
@@ -72,7 +71,7 @@ impl PartFile {
                 buffer.resize(wanted, 0);
             }
             let bytes = &mut buffer[..wanted];
-            self.file.read_exact_at(bytes, from)?;
+            self.span.read_exact_at(bytes, from)?;
             self.verify_blocks(from / block, bytes)?;
             let skipped = (start - from) as usize;
             let value = read(&bytes[skipped..skipped + length]);
@@ -103,7 +102,7 @@ thread_local! {
 
 impl Length for PartFile {
     fn len(&self) -> u64 {
-        self.bytes
+        self.span.bytes()
     }
 }
 
@@ -120,7 +119,7 @@ impl Length for Input {
     fn len(&self) -> u64 {
         match self {
             Input::Loaded(chunks) => chunks.iter().map(|(start, bytes)| start + bytes.len() as u64).max().unwrap_or(0),
-            Input::File(file) => file.bytes,
+            Input::File(file) => file.len(),
         }
     }
 }
@@ -132,8 +131,7 @@ impl ChunkReader for Input {
         Ok(match self {
             Input::Loaded(chunks) => Box::new(loaded(chunks, start)?.reader()),
             Input::File(file) => {
-                let positioned = PositionedReader { file: file.file.clone(), position: start };
-                Box::new(BufReader::with_capacity(512, positioned))
+                Box::new(BufReader::with_capacity(512, SpanReader { span: file.span.clone(), position: start }))
             }
         })
     }
@@ -159,21 +157,6 @@ fn loaded(chunks: &[(u64, Bytes)], start: u64) -> ParquetResult<Bytes> {
         (skipped < bytes.len()).then(|| bytes.slice(skipped..))
     };
     chunks.iter().find_map(of_chunk).ok_or_else(|| ParquetError::EOF(format!("nothing was read at {start}")))
-}
-
-/// A reader with a position of its own.
-#[derive(Debug)]
-pub struct PositionedReader {
-    file: Arc<File>,
-    position: u64,
-}
-
-impl Read for PositionedReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.position)?;
-        self.position += read as u64;
-        Ok(read)
-    }
 }
 
 /// A part whose checksum, footer and schema hold.
@@ -208,7 +191,7 @@ pub fn open(part: &Part, checksum: Checksum) -> Result<OpenPart, Error> {
     }
     let damaged = |what: String| Error::damaged(part.path.display().to_string(), what);
     let footer = read_footer(&file).map_err(damaged)?;
-    check_bounds(&footer, file.bytes).map_err(damaged)?;
+    check_bounds(&footer, file.len()).map_err(damaged)?;
     if let Some(listed) = part.listed.filter(|l| l.rows != rows_of(&footer)) {
         let what = format!("holds {} rows, trace.json lists {}; copy the trace again", rows_of(&footer), listed.rows);
         return Err(damaged(what));
@@ -233,12 +216,14 @@ pub fn can_be_loaded(group: &RowGroupMetaData) -> bool {
 /// [`Error::Damaged`] when it cannot be opened or has changed its size.
 pub fn open_file(part: &Part) -> Result<PartFile, Error> {
     let unreadable = |error: io::Error| Error::unreadable(&part.path, &error);
-    let file = File::open(&part.path).map_err(unreadable)?;
-    let bytes = file.metadata().map_err(unreadable)?.len();
-    if bytes != part.bytes {
+    let span = match &part.within {
+        Some(within) => within.span(part.bytes),
+        None => File::open(&part.path).and_then(Span::whole).map_err(unreadable)?,
+    };
+    if span.bytes() != part.bytes {
         return Err(Error::damaged(part.path.display().to_string(), "changed while it was read; try again"));
     }
-    Ok(PartFile { file: Arc::new(file), bytes, blocks: part.blocks.clone() })
+    Ok(PartFile { span, blocks: part.blocks.clone() })
 }
 
 fn rows_of(footer: &ParquetMetaData) -> u64 {
@@ -261,7 +246,7 @@ fn checksum_of(file: &PartFile) -> io::Result<u128> {
     let mut buffer = vec![0; HASH_BUFFER_BYTES];
     let mut position = 0;
     loop {
-        let read = file.file.read_at(&mut buffer, position)?;
+        let read = file.span.read_at(&mut buffer, position)?;
         if read == 0 {
             return Ok(hasher.finish_128());
         }
@@ -272,23 +257,23 @@ fn checksum_of(file: &PartFile) -> io::Result<u128> {
 
 fn read_footer(file: &PartFile) -> Result<ParquetMetaData, String> {
     let not_parquet = || "not a Parquet file, or truncated; copy the trace again".to_owned();
-    if file.bytes < 12 {
+    if file.len() < 12 {
         return Err(not_parquet());
     }
     let read = |start, length| file.read(start, length, <[u8]>::to_vec).map_err(|error| error.to_string());
     let head = read(0, 4)?;
-    let tail = read(file.bytes - 8, 8)?;
+    let tail = read(file.len() - 8, 8)?;
     if &head[..] != MAGIC || &tail[4..] != MAGIC {
         return Err(not_parquet());
     }
     let length = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
-    if u64::from(length) + 12 > file.bytes {
+    if u64::from(length) + 12 > file.len() {
         return Err(not_parquet());
     }
     if length > FOOTER_BYTES_MAX {
         return Err(format!("its footer claims {length} bytes, more than a trace can need: refused"));
     }
-    let footer = Bytes::from(read(file.bytes - 8 - u64::from(length), length as usize)?);
+    let footer = Bytes::from(read(file.len() - 8 - u64::from(length), length as usize)?);
     footer::check(&footer)
         .and_then(|()| guard(|| ParquetMetaDataReader::decode_metadata(&footer)))
         .map_err(|what| format!("its footer is damaged: {what}"))

@@ -350,6 +350,9 @@ fn write_csv(report: Report<'_>, output: Output, mut out: impl Write) -> Result<
     Ok(())
 }
 
+/// How a formula begins, for some spreadsheets in wide characters too.
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+
 fn write_csv_value(value: &Value, out: &mut impl Write) -> io::Result<()> {
     match value {
         Value::Null => Ok(()),
@@ -358,7 +361,7 @@ fn write_csv_value(value: &Value, out: &mut impl Write) -> io::Result<()> {
         Value::Text(text) | Value::Json(text) => {
             let safe = human::escape(text);
             // A traced program must not choose a formula that a spreadsheet runs.
-            let formula = if safe.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
+            let formula = if safe.starts_with(FORMULA) { "'" } else { "" };
             if safe.contains(['"', ',']) {
                 write!(out, "\"{formula}{}\"", safe.replace('"', "\"\""))
             } else {

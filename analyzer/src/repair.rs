@@ -2,6 +2,7 @@
 //! to then can be done again.
 
 use crate::error::Error;
+use crate::files::Files;
 use crate::recover;
 use crate::trace;
 use ipc_schema::manifest::{self, Manifest};
@@ -27,30 +28,37 @@ pub struct Repaired {
 /// # Errors
 /// It is still being recorded, is no trace, or the disk refuses.
 pub fn repair(path: &Path) -> Result<Option<Repaired>, Error> {
-    let mut manifest = trace::read_manifest(path)?;
+    let files = Files::open(path)?;
+    let mut manifest = trace::read_manifest(&files)?;
     let failed = |error: io::Error| Error::Usage(format!("cannot repair {}: {error}", path.display()));
+    if let Files::Packed(..) = files {
+        let unpack = "unpack it with tar -xf, and repair what comes out";
+        return Err(Error::Usage(format!("{} is a tar: {unpack}", path.display())));
+    }
     let (left_over, log) = (left_over(path), path.join(recover::FOLDER));
     if manifest.log_from.is_none() && left_over.is_empty() && !log.exists() {
         return Ok(None);
     }
-    if recover::is_being_recorded(path).map_err(failed)? {
+    if files.is_being_recorded().map_err(failed)? {
         return Err(Error::Usage(format!("{} is still being recorded: end ipc-recorder first", path.display())));
     }
     left_over.iter().try_for_each(|found| remove(found)).map_err(failed)?;
-    let repaired = manifest.log_from.is_some().then(|| to_parts(path, &mut manifest, failed)).transpose()?;
+    let repaired = manifest.log_from.is_some().then(|| to_parts(&files, path, &mut manifest, failed)).transpose()?;
     remove(&log).map_err(failed)?;
     Ok(repaired)
 }
 
 /// Turns what stands in the log into parts, and lists them.
 fn to_parts(
+    files: &Files,
     path: &Path,
     manifest: &mut Manifest,
     failed: impl Fn(io::Error) -> Error + Copy,
 ) -> Result<Repaired, Error> {
     let folder = tempfile::Builder::new().prefix(FOLDER).rand_bytes(0).tempdir_in(path).map_err(failed)?;
-    let mut recovered = recover::read_into(path, manifest, folder, true)?;
-    trace::unlisted_parts(path, manifest)?.iter().try_for_each(|(_, part)| fs::remove_file(part)).map_err(failed)?;
+    let mut recovered = recover::read_into(files, manifest, folder, true)?;
+    let unlisted = trace::unlisted_parts(files, manifest)?;
+    unlisted.iter().try_for_each(|(_, part)| fs::remove_file(path.join(part))).map_err(failed)?;
     let calls = recovered.parts.iter().filter(|part| part.table == CALLS.name).map(|part| part.rows).sum();
     for part in &recovered.parts {
         let (from, to) = (recovered.folder.path().join(&part.file), path.join(&part.file));

@@ -1,14 +1,14 @@
-//! Opens the directory of a trace. A trace is untrusted input: the format version is checked before anything else is
+//! Opens a trace. A trace is untrusted input: the format version is checked before anything else is
 //! believed, the manifest cannot name a file outside the directory, and no part is decoded here.
 
 use crate::error::Error;
+use crate::files::{Files, Stored, Within};
 use crate::recover::{self, Recovered};
 use ipc_schema::manifest::{self, BLOCK_BYTES, Manifest};
 use ipc_schema::tables::{self, Table};
 use ipc_schema::version::FormatVersion;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub const CHECKSUM_PREFIX: &str = "xxh3_128:";
 /// An opened trace.
 #[derive(Debug)]
 pub struct Trace {
-    /// The directory as it was given.
+    /// The directory or tar as it was given.
     pub path: PathBuf,
     /// `trace.json`.
     pub manifest: Manifest,
@@ -40,6 +40,8 @@ pub struct Part {
     pub table: &'static Table,
     /// Where it is.
     pub path: PathBuf,
+    /// Where in a tar, which `path` then names as well.
+    pub within: Option<Within>,
     /// Its size on disk, bytes.
     pub bytes: u64,
     /// What the manifest says of it; `None`: the manifest does not list it.
@@ -63,13 +65,14 @@ impl Trace {
     /// # Errors
     /// [`Error::NotATrace`], [`Error::Newer`], [`Error::Damaged`].
     pub fn open(path: &Path) -> Result<Trace, Error> {
-        let (manifest, recovered) = read_whole(path)?;
+        let files = Files::open(path)?;
+        let (manifest, recovered) = read_whole(&files)?;
         let mut trace =
             Trace { path: path.to_owned(), parts: BTreeMap::new(), warnings: Vec::new(), manifest, recovered: None };
-        trace.add_listed_parts(path, &trace.manifest.parts.clone())?;
-        trace.add_unlisted_parts()?;
+        trace.add_listed_parts(&files, &trace.manifest.parts.clone())?;
+        trace.add_unlisted_parts(&files)?;
         if let Some(recovered) = recovered {
-            trace.add_listed_parts(recovered.folder.path(), &recovered.parts)?;
+            trace.add_listed_parts(&Files::Directory(recovered.folder.path().to_owned()), &recovered.parts)?;
             trace.warnings.extend(recovered.damage.iter().cloned());
             trace.recovered = Some(Arc::new(recovered));
         }
@@ -78,14 +81,14 @@ impl Trace {
             parts.sort_by(|a, b| a.path.file_name().cmp(&b.path.file_name()));
         }
         if !trace.manifest.complete {
-            trace.warnings.push(match (&trace.recovered, recover::is_being_recorded(path)) {
+            trace.warnings.push(match (&trace.recovered, files.is_being_recorded()) {
                 (Some(_), Ok(true)) => "it is still being recorded: its last second is not here".to_owned(),
-                (Some(_), _) => format!(
+                (Some(_), _) if matches!(files, Files::Directory(_)) => format!(
                     "the recording did not end properly: what came behind its log is not here; `ipc-analyzer repair {}` \
                      completes the files",
                     path.display()
                 ),
-                (None, _) => "the recording did not end properly: what came behind its log is not here".to_owned(),
+                _ => "the recording did not end properly: what came behind its log is not here".to_owned(),
             });
         }
         Ok(trace)
@@ -110,8 +113,8 @@ impl Trace {
         Error::damaged(self.path.join(manifest::FILE_NAME).display().to_string(), what)
     }
 
-    /// Adds parts of a manifest, which lie in `folder`.
-    fn add_listed_parts(&mut self, folder: &Path, parts: &[manifest::Part]) -> Result<(), Error> {
+    /// Adds parts of a manifest, which are among `files`.
+    fn add_listed_parts(&mut self, files: &Files, parts: &[manifest::Part]) -> Result<(), Error> {
         let mut seen = HashSet::new();
         for listed in parts {
             let relative = check_inside(&listed.file).map_err(|what| self.manifest_error(what))?;
@@ -126,8 +129,7 @@ impl Trace {
             let checksum = parse_checksum(&listed.checksum).ok_or_else(|| {
                 self.manifest_error(format!("part {} has no checksum of the form {CHECKSUM_PREFIX}…", listed.file))
             })?;
-            let path = folder.join(relative);
-            let bytes = size_of_part(&path)?;
+            let Stored { path, bytes, within, .. } = find_part(files, relative)?;
             if bytes != listed.bytes {
                 let state = if bytes < listed.bytes { "truncated" } else { "longer than recorded" };
                 let what = format!("{state}: {bytes} bytes, trace.json lists {}; copy the trace again", listed.bytes);
@@ -139,78 +141,79 @@ impl Trace {
                 return Err(self.manifest_error(what));
             }
             let listed = Some(Listed { rows: listed.rows, checksum });
-            let part = Part { table, path, bytes, listed, blocks: blocks.flatten() };
+            let part = Part { table, path, within, bytes, listed, blocks: blocks.flatten() };
             self.parts.entry(table.name).or_default().push(part);
         }
         Ok(())
     }
 
-    fn add_unlisted_parts(&mut self) -> Result<(), Error> {
+    fn add_unlisted_parts(&mut self, files: &Files) -> Result<(), Error> {
         if self.manifest.log_from.is_some() {
             return Ok(()); // the log has their rows
         }
-        for (table, path) in unlisted_parts(&self.path, &self.manifest)? {
-            let bytes = size_of_part(&path)?;
+        for (table, relative) in unlisted_parts(files, &self.manifest)? {
+            let Stored { path, bytes, within, .. } = find_part(files, &relative)?;
             self.warnings.push(format!(
                 "{} is not listed in trace.json: it is read, but no checksum vouches for it",
                 path.display()
             ));
-            let part = Part { table, path, bytes, listed: None, blocks: None };
+            let part = Part { table, path, within, bytes, listed: None, blocks: None };
             self.parts.entry(table.name).or_default().push(part);
         }
         Ok(())
     }
 }
 
-/// The parts that the manifest does not list.
+/// The parts that the manifest does not list, relative to the trace: finished Parquet files (the recorder's unfinished ones
+/// begin with a dot).
 ///
 /// # Errors
 /// A folder cannot be read.
-pub fn unlisted_parts(path: &Path, manifest: &Manifest) -> Result<Vec<(&'static Table, PathBuf)>, Error> {
-    let known: HashSet<PathBuf> = manifest.parts.iter().map(|part| path.join(&part.file)).collect();
+pub fn unlisted_parts(files: &Files, manifest: &Manifest) -> Result<Vec<(&'static Table, PathBuf)>, Error> {
+    let known: HashSet<&Path> = manifest.parts.iter().map(|part| Path::new(&part.file)).collect();
+    let is_finished = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".parquet") && !name.starts_with('.')
+    };
     let mut unlisted = Vec::new();
     for table in tables::TABLES {
-        let files = list_parquet(&path.join(table.name))?;
-        unlisted.extend(files.into_iter().filter(|path| !known.contains(path)).map(|path| (*table, path)));
+        let found =
+            files.list(table.name)?.into_iter().filter(|path| is_finished(path) && !known.contains(path.as_path()));
+        unlisted.extend(found.map(|path| (*table, path)));
     }
     Ok(unlisted)
 }
 
 /// The manifest, and what stands in the log alone.
-fn read_whole(path: &Path) -> Result<(Manifest, Option<Recovered>), Error> {
+fn read_whole(files: &Files) -> Result<(Manifest, Option<Recovered>), Error> {
     const TRIES: usize = 5;
-    let mut manifest = read_manifest(path)?;
+    let mut manifest = read_manifest(files)?;
     for _ in 0..TRIES {
-        let recovered = recover::read(path, &mut manifest)?;
+        let recovered = recover::read(files, &mut manifest)?;
         // While it is recorded, a segment may have become parts meanwhile.
-        let now = if recovered.is_some() { read_manifest(path)? } else { return Ok((manifest, None)) };
+        let now = if recovered.is_some() { read_manifest(files)? } else { return Ok((manifest, None)) };
         if now.log_from == manifest.log_from {
             return Ok((manifest, recovered));
         }
         manifest = now;
     }
-    Err(Error::damaged(path.display().to_string(), "changes faster than it can be read; try again"))
+    Err(Error::damaged(files.path().display().to_string(), "changes faster than it can be read; try again"))
 }
 
 /// Reads and checks `trace.json`, its version first.
 ///
 /// # Errors
 /// As of [`Trace::open`].
-pub fn read_manifest(path: &Path) -> Result<Manifest, Error> {
+pub fn read_manifest(files: &Files) -> Result<Manifest, Error> {
+    let path = files.path();
     let not_a_trace = |why: String| Error::NotATrace { path: path.display().to_string(), why };
-    let directory = fs::metadata(path).map_err(|error| not_a_trace(error.to_string()))?;
-    if !directory.is_dir() {
-        return Err(not_a_trace("it is a file".to_owned()));
-    }
-    let file = path.join(manifest::FILE_NAME);
-    match fs::symlink_metadata(&file) {
-        Ok(found) if found.is_file() => {}
-        Ok(_) => return Err(not_a_trace("its trace.json is not a regular file".to_owned())),
-        Err(_) => return Err(not_a_trace("it holds no trace.json".to_owned())),
-    }
-    let mut text = Vec::new();
-    let opened = fs::File::open(&file).map_err(|error| Error::unreadable(&file, &error))?;
-    opened.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| Error::unreadable(&file, &error))?;
+    let stored = files.find(Path::new(manifest::FILE_NAME)).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => not_a_trace(format!("its {} is not a regular file", manifest::FILE_NAME)),
+        _ => not_a_trace(format!("it holds no {}", manifest::FILE_NAME)),
+    })?;
+    let (file, mut text) = (stored.path.clone(), Vec::new());
+    let read = stored.reader().and_then(|reader| reader.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut text));
+    read.map_err(|error| Error::unreadable(&file, &error))?;
     let damaged = |what: String| Error::damaged(file.display().to_string(), what);
     if text.len() as u64 > MANIFEST_BYTES_MAX {
         return Err(damaged(format!("larger than {} MiB: not a manifest", MANIFEST_BYTES_MAX >> 20)));
@@ -271,34 +274,13 @@ fn parse_blocks(text: &str, bytes: u64) -> Option<Arc<[u64]>> {
     digits.iter().map(block).collect()
 }
 
-fn size_of_part(path: &Path) -> Result<u64, Error> {
-    let name = || path.display().to_string();
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() => Ok(found.len()),
-        Ok(_) => Err(Error::damaged(name(), "not a regular file: refused")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Error::damaged(name(), "listed in trace.json but not there; copy the trace again, whole"))
-        }
-        Err(error) => Err(Error::damaged(name(), format!("cannot be read: {error}"))),
-    }
-}
-
-/// The finished Parquet files of a folder (the recorder's unfinished ones begin with a dot); a folder that is not there
-/// holds none.
-fn list_parquet(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |error: io::Error| Error::unreadable(folder, &error);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        let text = name.to_string_lossy();
-        if text.ends_with(".parquet") && !text.starts_with('.') {
-            files.push(folder.join(&name));
-        }
-    }
-    Ok(files)
+fn find_part(files: &Files, relative: &Path) -> Result<Stored, Error> {
+    files.find(relative).map_err(|error| {
+        let what = match error.kind() {
+            io::ErrorKind::NotFound => "listed in trace.json but not there; copy the trace again, whole".to_owned(),
+            io::ErrorKind::InvalidInput => error.to_string(),
+            _ => format!("cannot be read: {error}"),
+        };
+        Error::damaged(files.path().join(relative).display().to_string(), what)
+    })
 }

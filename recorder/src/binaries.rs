@@ -3,6 +3,7 @@
 use crate::lookups::Lookups;
 use crate::procfs;
 use blazesym::helper::read_elf_build_id;
+use ipc_schema::text;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -152,8 +153,12 @@ impl Binaries {
     }
 
     fn look_at_file(&mut self, path: &Path) {
-        let found =
-            Found { path: path.to_string_lossy().into(), file: None, bytes: bytes_of(path), executable: vec![] };
+        let found = Found {
+            path: text::of_bytes(path.as_os_str().as_encoded_bytes()).into(),
+            file: None,
+            bytes: bytes_of(path),
+            executable: vec![],
+        };
         self.take(build_id_of(path), path, found);
     }
 
@@ -216,7 +221,7 @@ impl Mapped {
 
 /// The files that a process has mapped executable.
 pub fn mapped_files(pid: u32) -> Vec<Mapped> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let text = procfs::read(&format!("/proc/{pid}/maps")).unwrap_or_default();
     let mut files: Vec<Mapped> = Vec::new();
     for found in text.lines().filter_map(mapped_file) {
         match files.iter_mut().find(|f| f.inode == found.inode && f.device == found.device) {

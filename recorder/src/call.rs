@@ -5,6 +5,7 @@ use crate::waits::Wait;
 use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Family, Meaning, Origin, ipc_operation};
 use ipc_schema::flags::{self, IPC_64};
 use ipc_schema::shape::{self, Shape};
+use ipc_schema::text;
 use ipc_schema::wire::Sembuf;
 
 /// How a call ended.
@@ -539,5 +540,5 @@ struct Sigaction {
 /// The name of a thread as text.
 pub fn comm_text(comm: &[u8; 16]) -> std::borrow::Cow<'_, str> {
     let length = comm.iter().position(|b| *b == 0).unwrap_or(comm.len());
-    String::from_utf8_lossy(&comm[..length])
+    text::of_bytes(&comm[..length])
 }

@@ -33,6 +33,8 @@ pub enum Action {
     /// Write what is there now: the calls that threads are inside of, the objects, queued messages and limits. Needs
     /// no eBPF.
     Snapshot(SnapshotOptions),
+    /// Put a trace into one file that ipc-analyzer opens, with pseudonyms for names if you like.
+    Pack(Pack),
     /// The process that takes snapshots for a recording.
     #[command(hide = true, name = crate::snapshot::SUBCOMMAND)]
     SnapshotHelper,
@@ -198,6 +200,31 @@ pub struct Limits {
     /// Bytes of a segment of the log
     #[arg(long, value_parser = size, hide = true)]
     pub segment_size: Option<u64>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    ipc-recorder pack trace                                  into trace.tar\n  \
+    ipc-recorder pack trace --redact -o /tmp/for-support.tar  without names\n\n\
+    Which columns --redact changes stands in docs/format.md. Then: ipc-analyzer summary FILE")]
+pub struct Pack {
+    /// The directory of a trace
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Where to write it [default: DIR.tar; with --redact ipctrace-ID-redacted.tar beside DIR]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Pseudonyms for names of threads, programs, queues, hosts, containers and cgroups, for command lines and System V
+    /// keys: the same for the same name, and nothing leads back. Times, ids, sizes and user ids stay
+    #[arg(long)]
+    pub redact: bool,
+
+    /// The same pseudonyms in several traces: those that go with this secret of at least 16 bytes [default: a new one
+    /// for each trace, which is not kept]
+    #[arg(long, value_name = "FILE", requires = "redact")]
+    pub redact_key: Option<PathBuf>,
 }
 
 /// A way to attach, or the choice of it.

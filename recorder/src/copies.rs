@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::decode::Tail;
 use ipc_schema::catalogue::{Abi, Meaning, Origin};
 use ipc_schema::shape::{B_BYTES, Piece, Shape};
+use ipc_schema::text;
 use ipc_schema::wire::{Queue, Sembuf, Small, valid};
 
 /// The pieces at entry and at exit, and what they lead to.
@@ -159,7 +160,7 @@ fn piece_changed(call: &Call, piece: Piece, pick: fn(&Small) -> Option<&[u8]>) -
 
 fn name_changed(call: &Call, exit: &Tail) -> Option<bool> {
     let before = call.copies.as_deref()?.name.as_deref()?;
-    Some(String::from_utf8_lossy(exit.name?) != before)
+    Some(text::of_bytes(exit.name?) != before)
 }
 
 /// Whether the call itself writes to this user memory.

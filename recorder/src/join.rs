@@ -14,6 +14,7 @@ use ipc_schema::catalogue::{Abi, Meaning, by_code};
 use ipc_schema::flags;
 use ipc_schema::losses::{self, Source};
 use ipc_schema::shape::{self, Shape};
+use ipc_schema::text;
 use ipc_schema::wire::{self, Header, Sembuf, Small, flag, slot, valid};
 use rustc_hash::FxHashMap;
 
@@ -278,7 +279,7 @@ impl Join {
         set_sops(&mut call, decode::sembufs(tail.sops));
         let is_plain = call.shape.has(Shape::SOPS) && tail.small.is_some_and(|s| s.valid & valid::B == 0);
         if let (Some(small), false) = (tail.small, is_plain) {
-            let name = tail.name.map(|n| String::from_utf8_lossy(n).into());
+            let name = tail.name.map(|n| text::of_bytes(n).into());
             call.copies = Some(Box::new(Copies { before: Some(small), after: None, queue: tail.queue, name }));
             set_indirect_arguments(&mut call, &small);
         }
@@ -576,7 +577,7 @@ fn set_exit(call: &mut Call, ret: i64, tail: &Tail) -> bool {
     if let (Some(copies), Some(name)) = (call.copies.as_deref_mut(), tail.name)
         && copies.name.is_none()
     {
-        copies.name = Some(String::from_utf8_lossy(name).into());
+        copies.name = Some(text::of_bytes(name).into());
     }
     if call.first_sop.is_none() {
         set_sops(call, decode::sembufs(tail.sops)); // the copy at entry faulted

@@ -2,6 +2,7 @@
 
 use crate::binaries::mapped_files;
 use crate::procfs;
+use ipc_schema::text;
 use rustc_hash::FxHashSet;
 use std::fs::File;
 use std::io::Read;
@@ -31,7 +32,8 @@ pub struct Library {
 
 impl Library {
     fn at(path: &Path) -> Library {
-        Library { openable: path.to_owned(), path: path.to_string_lossy().into_owned() }
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Library { openable: path.to_owned(), path: text::of_bytes(whole.as_os_str().as_encoded_bytes()).into_owned() }
     }
 }
 

@@ -28,6 +28,7 @@ mod lookups;
 mod objects;
 mod observer;
 mod outbox;
+mod pack;
 mod parts;
 mod plan;
 mod priority;
@@ -50,6 +51,7 @@ mod writer;
 
 use clap::Parser;
 use cli::{Action, Cli};
+use ipc_schema::text;
 use std::process::ExitCode;
 
 /// Why a command failed: its exit status and one line for the user.
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         Action::Flight(options) => record::run(&options.record, Some(&options)),
         Action::Snapshot(options) => observer::once(&options),
         Action::SnapshotHelper => snapshot::serve().map(|()| 0).map_err(Failure::from),
+        Action::Pack(options) => pack::run(&options),
         Action::Doctor => doctor::run(),
         Action::Events => events::run(),
         Action::BenchEmptyPair { duration } => attach::EmptyPair::attach().map_err(Failure::from).map(|_pair| {
@@ -108,7 +111,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            anstream::eprintln!("ipc-recorder: {}", failure.message);
+            anstream::eprintln!("ipc-recorder: {}", text::escape(&failure.message));
             ExitCode::from(failure.status)
         }
     }

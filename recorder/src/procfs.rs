@@ -1,7 +1,13 @@
 //! What `/proc` says of processes and threads; all of it may be gone by the time it is asked.
 
 use ipc_schema::manifest::Missing;
+use ipc_schema::text;
 use std::path::PathBuf;
+
+/// A file of `/proc`: names in it may be no UTF-8.
+pub fn read(path: &str) -> Option<String> {
+    std::fs::read(path).ok().map(|bytes| text::of_bytes(&bytes).into_owned())
+}
 
 /// `/proc/PID/status`, of a process or of one thread.
 #[derive(Debug, Default)]
@@ -10,12 +16,12 @@ pub struct Status(String);
 impl Status {
     /// Of a process.
     pub fn of(pid: u32) -> Status {
-        Status(std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+        Status(read(&format!("/proc/{pid}/status")).unwrap_or_default())
     }
 
     /// Of a thread; `None` if it is gone.
     pub fn of_thread(pid: u32, tid: u32) -> Option<Status> {
-        std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok().map(Status)
+        read(&format!("/proc/{pid}/task/{tid}/status")).map(Status)
     }
 
     fn field(&self, name: &str) -> Option<&str> {
@@ -67,19 +73,19 @@ pub fn inside_pid_namespace() -> Option<Missing> {
 /// The path of a process's program.
 pub fn exe(pid: u32) -> Option<String> {
     let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    Some(path.to_string_lossy().into_owned())
+    Some(text::of_bytes(path.as_os_str().as_encoded_bytes()).into_owned())
 }
 
 /// The arguments of a process, separated by blanks.
 pub fn cmdline(pid: u32) -> Option<String> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words: Vec<_> = bytes.split(|b| *b == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
+    let words: Vec<_> = bytes.split(|b| *b == 0).filter(|w| !w.is_empty()).map(text::of_bytes).collect();
     (!words.is_empty()).then(|| words.join(" "))
 }
 
 /// The path of a process's cgroup v2.
 pub fn cgroup(pid: u32) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = read(&format!("/proc/{pid}/cgroup"))?;
     text.lines().find_map(|l| l.strip_prefix("0::")).map(str::to_owned)
 }
 
@@ -87,7 +93,8 @@ pub fn cgroup(pid: u32) -> Option<String> {
 pub fn comm(pid: u32, tid: u32) -> Option<[u8; 16]> {
     let text = std::fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
     let mut comm = [0; 16];
-    for (to, from) in comm.iter_mut().zip(text.iter().take_while(|b| **b != b'\n').take(15)) {
+    // A name may hold line ends; the last one is not of it.
+    for (to, from) in comm.iter_mut().zip(text.strip_suffix(b"\n").unwrap_or(&text).iter().take(15)) {
         *to = *from;
     }
     Some(comm)
@@ -95,7 +102,7 @@ pub fn comm(pid: u32, tid: u32) -> Option<[u8; 16]> {
 
 /// When a thread started: CLOCK_BOOTTIME nanoseconds, as exact as the clock ticks of `/proc` (10 ms).
 pub fn start_ns(pid: u32, tid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    let text = read(&format!("/proc/{pid}/task/{tid}/stat"))?;
     // The name may hold blanks and brackets; field 22 is the start.
     let ticks: u64 = text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
     Some(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second())

@@ -29,6 +29,7 @@ use crate::writer::{Destination, Progress, Writer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use ipc_schema::manifest::{Dropped, Filters, Manifest, Missing, Session};
+use ipc_schema::text;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -177,7 +178,7 @@ fn padded(name: &str) -> [u8; 16] {
 }
 
 fn command_text(command: &[std::ffi::OsString]) -> Option<String> {
-    let words: Vec<_> = command.iter().map(|w| w.to_string_lossy()).collect();
+    let words: Vec<_> = command.iter().map(|word| text::of_bytes(word.as_encoded_bytes())).collect();
     (!words.is_empty()).then(|| words.join(" "))
 }
 
@@ -558,7 +559,7 @@ fn dropped(totals: &Totals, filters: &Filters) -> Vec<Dropped> {
 pub fn summarize(directory: &Path, manifest: &Manifest) {
     let session = &manifest.session;
     let bytes: u64 = manifest.parts.iter().map(|p| p.bytes).sum();
-    let directory = directory.display();
+    let directory = text::escape(&directory.display().to_string());
     let seconds = (session.end_ns - session.start_ns) as f64 / 1e9;
     let calls = session.calls as u64;
     let of_calls = manifest.parts.iter().filter(|p| matches!(p.table.as_str(), "calls" | "sem_ops"));
@@ -575,7 +576,7 @@ pub fn summarize(directory: &Path, manifest: &Manifest) {
         );
     }
     for missing in &session.missing {
-        anstream::eprintln!("  missing: {}: {}", missing.feature, missing.reason);
+        anstream::eprintln!("  missing: {}: {}", text::escape(&missing.feature), text::escape(&missing.reason));
     }
     anstream::eprintln!("  next: ipc-analyzer summary {directory}");
 }

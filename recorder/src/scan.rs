@@ -13,6 +13,7 @@ use bytemuck::Zeroable;
 use ipc_schema::catalogue::{Abi, CATALOGUE, EntryPoint, Family, Meaning};
 use ipc_schema::manifest::Missing;
 use ipc_schema::shape::{self, Shape};
+use ipc_schema::text;
 use ipc_schema::wire::{NAME_BYTES, SOPS_ROOM, Sembuf, Small, valid};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -250,7 +251,7 @@ fn copy(pid: u32, shape: Shape, inside: &mut Inside) {
         let mut bytes = [0; NAME_BYTES];
         let read = read_memory(pid, registers[0], &mut bytes).unwrap_or(0);
         let name = bytes[..read].split(|b| *b == 0).next().unwrap_or_default();
-        inside.name = Some(String::from_utf8_lossy(name).into_owned());
+        inside.name = Some(text::of_bytes(name).into_owned());
     }
     if let Some((inode, name)) = queue_of(pid, inside.entry, &registers) {
         (inside.inode, inside.name) = (Some(inode), Some(name));
@@ -289,7 +290,10 @@ fn queue_of(pid: u32, entry: &EntryPoint, registers: &[u64; 6]) -> Option<(u64, 
     let descriptor = registers[entry.position(Meaning::Descriptor)?] as i32;
     let path = format!("/proc/{pid}/fd/{descriptor}");
     let name = std::fs::read_link(&path).ok()?;
-    Some((std::fs::metadata(&path).ok()?.ino(), name.to_string_lossy().trim_start_matches('/').to_owned()))
+    Some((
+        std::fs::metadata(&path).ok()?.ino(),
+        text::of_bytes(name.as_os_str().as_encoded_bytes()).trim_start_matches('/').to_owned(),
+    ))
 }
 
 /// How what is no text or number of its own travels from the helper.

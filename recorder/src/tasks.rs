@@ -5,6 +5,7 @@ use crate::lookups::Lookups;
 use crate::scan::Scanned;
 use crate::waits::Waker;
 use bytemuck::Zeroable;
+use ipc_schema::text;
 use ipc_schema::wire::{Context, Exec, Fork, Header, TaskExit, flag};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
@@ -478,7 +479,7 @@ impl Tasks {
 /// The path that execve got, for a process that is gone already.
 fn path_text(path: &[u8]) -> Option<String> {
     let path = path.split(|b| *b == 0).next().filter(|p| !p.is_empty())?;
-    Some(String::from_utf8_lossy(path).into_owned())
+    Some(text::of_bytes(path).into_owned())
 }
 
 #[cfg(test)]

@@ -13,5 +13,7 @@ pub mod shape;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod tables;
+#[cfg(feature = "arrow")]
+pub mod text;
 pub mod version;
 pub mod wire;

@@ -28,6 +28,21 @@ pub enum Encoding {
     Delta,
 }
 
+/// What `ipc-recorder pack --redact` makes of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redaction {
+    /// It stays as it is: numbers, times, and words of the format.
+    Plain,
+    /// Each word, or part of a path, becomes a pseudonym.
+    Names,
+    /// JSON: names and paths in it become pseudonyms.
+    Json,
+    /// `function+0xOFFSET`: the function becomes a pseudonym.
+    Symbol,
+    /// A System V key becomes another, and IPC_PRIVATE stays.
+    Key,
+}
+
 /// One column.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
@@ -39,6 +54,8 @@ pub struct Column {
     pub nullable: bool,
     /// How it is encoded.
     pub encoding: Encoding,
+    /// What becomes of it when a trace is given away.
+    pub redaction: Redaction,
     /// What it means, with its unit.
     pub doc: &'static str,
 }
@@ -79,29 +96,64 @@ pub fn twin(name: &str) -> String {
 
 macro_rules! one {
     ($name:ident $kind:ident $doc:literal) => {
-        one!(@ $name $kind false Dictionary $doc)
+        one!(@ $name $kind false Dictionary (undecided!($kind)) $doc)
     };
     ($name:ident $kind:ident ? $doc:literal) => {
-        one!(@ $name $kind true Dictionary $doc)
+        one!(@ $name $kind true Dictionary (undecided!($kind)) $doc)
     };
     ($name:ident $kind:ident delta $doc:literal) => {
-        one!(@ $name $kind false Delta $doc)
+        one!(@ $name $kind false Delta (undecided!($kind)) $doc)
     };
     ($name:ident $kind:ident ? delta $doc:literal) => {
-        one!(@ $name $kind true Delta $doc)
+        one!(@ $name $kind true Delta (undecided!($kind)) $doc)
     };
-    (@ $name:ident $kind:ident $nullable:literal $encoding:ident $doc:literal) => {
+    ($name:ident $kind:ident $redaction:ident $doc:literal) => {
+        one!(@ $name $kind false Dictionary (redaction!($redaction)) $doc)
+    };
+    ($name:ident $kind:ident ? $redaction:ident $doc:literal) => {
+        one!(@ $name $kind true Dictionary (redaction!($redaction)) $doc)
+    };
+    (@ $name:ident $kind:ident $nullable:literal $encoding:ident ($redaction:expr) $doc:literal) => {
         Column {
             name: stringify!($name),
             kind: Kind::$kind,
             nullable: $nullable,
             encoding: Encoding::$encoding,
+            redaction: $redaction,
             doc: $doc,
         }
     };
 }
 
-// NAME KIND [?] [delta] "meaning"; a question mark allows NULL.
+// Numbers stay as they are unless said otherwise. Of text it must be said.
+macro_rules! undecided {
+    (Text) => {
+        compile_error!("a column of text says what becomes of it under --redact: plain, names, json or symbol")
+    };
+    ($kind:ident) => {
+        Redaction::Plain
+    };
+}
+
+macro_rules! redaction {
+    (plain) => {
+        Redaction::Plain
+    };
+    (names) => {
+        Redaction::Names
+    };
+    (json) => {
+        Redaction::Json
+    };
+    (symbol) => {
+        Redaction::Symbol
+    };
+    (key) => {
+        Redaction::Key
+    };
+}
+
+// NAME KIND [?] [delta] [REDACTION] "meaning"; a question mark allows NULL.
 macro_rules! table {
     ($constant:ident $name:literal $sorted_by:expr, $doc:literal { $([$($column:tt)*])* }) => {
         #[doc = $doc]
@@ -109,7 +161,7 @@ macro_rules! table {
             name: $name,
             doc: $doc,
             sorted_by: $sorted_by,
-            columns: &[one!(trace_id Text "the trace: ids are unique in one trace only"), $(one!($($column)*)),*],
+            columns: &[one!(trace_id Text plain "the trace: ids are unique in one trace only"), $(one!($($column)*)),*],
         };
     };
 }
@@ -124,22 +176,22 @@ table!(
     SESSION "session" None,
     "One row: the recording itself." {
     [format_version Int32 "version of the trace format"]
-    [recorder_version Text "version of ipc-recorder"]
-    [host Text "host name"]
-    [kernel Text "kernel release and version"]
-    [arch Text "machine architecture"]
-    [boot_id Text ? "boot id of the host"]
-    [command Text ? "the command that was recorded, if any"]
-    [trigger Text ? "of a flight recorder: what the trace was written for"]
+    [recorder_version Text plain "version of ipc-recorder"]
+    [host Text names "host name"]
+    [kernel Text plain "kernel release and version"]
+    [arch Text plain "machine architecture"]
+    [boot_id Text ? names "boot id of the host"]
+    [command Text ? names "the command that was recorded, if any"]
+    [trigger Text ? plain "of a flight recorder: what the trace was written for"]
     [start_ns Instant "the probes were live"]
     [end_ns Instant "the probes were detached"]
     [clock_offset_ns Int64 "what was added to the boot clock to make instants, nanoseconds"]
-    [clock_samples Text "JSON: [{\"boot_ns\", \"epoch_ns\"}…], nanoseconds, at start and end"]
-    [filters Text "JSON: what was asked to be kept"]
-    [attach Text "JSON: each hook with the way it was attached and, for a fallback, the reason"]
-    [missing Text "JSON: what privilege or kernel withheld: [{\"feature\", \"reason\", \"remedy\"}…]"]
+    [clock_samples Text plain "JSON: [{\"boot_ns\", \"epoch_ns\"}…], nanoseconds, at start and end"]
+    [filters Text json "JSON: what was asked to be kept"]
+    [attach Text json "JSON: each hook with the way it was attached and, for a fallback, the reason"]
+    [missing Text json "JSON: what privilege or kernel withheld: [{\"feature\", \"reason\", \"remedy\"}…]"]
     [calls Int64 "rows in `calls`"]
-    [dropped Text ? "JSON: calls that each filter left out: [{\"filter\", \"calls\"}…]"]
+    [dropped Text ? plain "JSON: calls that each filter left out: [{\"filter\", \"calls\"}…]"]
     [lost_calls Int64 "calls performed but not recorded"]
     [lost_records Int64 "context, fork, exec and exit records lost: they cost names, not calls"]
     [late_records Int64 "records that arrived behind the reorder window"]
@@ -150,34 +202,34 @@ table!(
     CALLS "calls" Some("end_ns"),
     "One row per call, in the order of their ends; open calls last." {
     [call_id Int64 delta "unique in the trace"]
-    [began Text "in_trace; before_trace: start is then when it was found, a bound"]
+    [began Text plain "in_trace; before_trace: start is then when it was found, a bound"]
     [start_ns Instant delta "entry"]
     [end_ns Instant ? delta "exit; NULL: still open; killed: the death"]
     [duration_ns Int64 ? "end - start, nanoseconds"]
-    [outcome Text "ok, error, open, killed"]
-    [syscall Text "the operation, whatever way it came in"]
-    [entry_point Text "the kernel entry: semtimedop, ipc, mq_timedreceive_time32…; with --libc the library function"]
-    [abi Text "x86_64, i386"]
+    [outcome Text plain "ok, error, open, killed"]
+    [syscall Text plain "the operation, whatever way it came in"]
+    [entry_point Text plain "the kernel entry: semtimedop, ipc, mq_timedreceive_time32…; with --libc the library function"]
+    [abi Text plain "x86_64, i386"]
     [cpu Int32 "CPU at entry"]
     [pid Int32 "process id, host pid namespace"]
     [tid Int32 "thread id, host pid namespace"]
     [process_id Int64 "joins processes, safe under pid reuse"]
     [thread_id Int64 "joins threads, safe under tid reuse"]
-    [comm Text "thread name at the call"]
+    [comm Text names "thread name at the call"]
     [uid Int64 ? "user id at the call"]
     [cgroup_id Int64 ? "cgroup v2 id at the call"]
     [ipc_ns Int64 ? "inode of the IPC namespace"]
-    [object_kind Text ? "sem, shm, msg, mq"]
+    [object_kind Text ? plain "sem, shm, msg, mq"]
     [object_ref Int64 ? "one lifetime of one object"]
     [object_id Int64 ? "semid, shmid, msqid; inode of a POSIX queue"]
-    [object_name Text ? "name of a POSIX queue"]
-    [key Int32 ? "System V key"]
+    [object_name Text ? names "name of a POSIX queue"]
+    [key Int32 ? key "System V key"]
     [created Boolean ? "this get or open made the object"]
     [flags Int32 ? "raw flags"]
-    [flags_text Text ? "IPC_CREAT|IPC_EXCL|0600"]
-    [command Text ? "IPC_RMID…"]
+    [flags_text Text ? plain "IPC_CREAT|IPC_EXCL|0600"]
+    [command Text ? plain "IPC_RMID…"]
     [return_value Int64 ? "what user space saw: -1 on error"]
-    [error Text ? "errno name"]
+    [error Text ? plain "errno name"]
     [restarts Int32 ? "how often the kernel restarted the call; the pieces are one row"]
     [sem_count Int32 ? "nsems"]
     [sem_num Int32 ? "first operation: semaphore"]
@@ -196,23 +248,23 @@ table!(
     [queue_max_message_bytes Int64 ? "POSIX queues: how long they may be, bytes"]
     [timeout_ns Int64 ? "relative, nanoseconds"]
     [deadline_ns Instant ? "absolute; of the wall clock"]
-    [sig_how Text ? "SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK"]
+    [sig_how Text ? plain "SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK"]
     [sig_set Int64 ? "the set given (sigaction: sa_mask; sigaddset, sigdelset: before) or, by sigpending, returned; bit n-1 = signal n"]
-    [sig_set_text Text ? "the same as names"]
+    [sig_set_text Text ? plain "the same as names"]
     [sig_old Int64 ? "sigprocmask, sigsuspend: the mask before; bit n-1 = signal n"]
     [sig_after Int64 ? "sigprocmask: the mask after; bit n-1 = signal n"]
     [signal Int32 ? "signal number: the argument, what sigtimedwait consumed, what mq_notify asks for"]
-    [disposition Text ? "default, ignore, handler"]
+    [disposition Text ? plain "default, ignore, handler"]
     [slept Boolean ? "whether the call slept"]
     [wait_ns Int64 ? "entry to last waking, nanoseconds; 0: did not sleep; NULL: unknown"]
     [wakeup_delay_ns Int64 ? "last waking to exit, nanoseconds"]
     [wakings Int32 ? "how often it was woken"]
-    [wake_reason Text ? "peer, removed, exit, signal, timeout, unknown"]
+    [wake_reason Text ? plain "peer, removed, exit, signal, timeout, unknown"]
     [waker_process_id Int64 ? "who ended the wait"]
     [waker_thread_id Int64 ? "who ended the wait"]
     [waker_call_id Int64 ? "in which call"]
-    [waker_comm Text ? "thread name of the waker"]
-    [waker_syscall Text ? "operation of the waker's call"]
+    [waker_comm Text ? names "thread name of the waker"]
+    [waker_syscall Text ? plain "operation of the waker's call"]
     [args_changed Boolean ? "user memory differed between entry and exit"]
     [stack_id Int64 ? "joins stacks"]
     }
@@ -237,12 +289,12 @@ table!(
     [ns_pid Int32 ? "in its own pid namespace"]
     [start_ns Instant ? "its start; NULL: unknown"]
     [parent_process_id Int64 ? "NULL: not seen"]
-    [comm Text ? "name of its leader, the last one seen"]
-    [exe Text ? "path of its program"]
-    [cmdline Text ? "its arguments; only with --cmdline, for they may hold secrets"]
+    [comm Text ? names "name of its leader, the last one seen"]
+    [exe Text ? names "path of its program"]
+    [cmdline Text ? names "its arguments; only with --cmdline, for they may hold secrets"]
     [uid Int64 ? "user id, the last one seen"]
-    [cgroup Text ? "cgroup v2 path"]
-    [container_id Text ? "from the cgroup path"]
+    [cgroup Text ? names "cgroup v2 path"]
+    [container_id Text ? names "from the cgroup path"]
     [ipc_ns Int64 ? "inode of the IPC namespace"]
     [exit_ns Instant ? "its end; NULL: still there, or unknown"]
     [exit_code Int32 ? "as wait(2) reports it: low 7 bits the signal, else code << 8"]
@@ -254,8 +306,8 @@ table!(
     "One row per execve that the trace saw." {
     [process_id Int64 "joins processes"]
     [exec_ns Instant "when"]
-    [comm Text "the new name"]
-    [exe Text ? "the new program"]
+    [comm Text names "the new name"]
+    [exe Text ? names "the new program"]
     }
 );
 
@@ -266,7 +318,7 @@ table!(
     [process_id Int64 "joins processes"]
     [tid Int32 "host pid namespace"]
     [ns_tid Int32 ? "in its own pid namespace"]
-    [comm Text ? "its name, the last one seen"]
+    [comm Text ? names "its name, the last one seen"]
     [start_ns Instant ? "its start; NULL: unknown"]
     [exit_ns Instant ? "its end; NULL: still there, or unknown"]
     [parent_thread_id Int64 ? "who created it"]
@@ -281,13 +333,13 @@ table!(
     OBJECTS "objects" None,
     "One row per object and snapshot." {
     [snapshot_ns Instant "when"]
-    [phase Text "start, periodic, failure, end"]
+    [phase Text plain "start, periodic, failure, end"]
     [object_ref Int64 "one lifetime of one object"]
     [ipc_ns Int64 "inode of the IPC namespace"]
-    [object_kind Text "sem, shm, msg, mq"]
+    [object_kind Text plain "sem, shm, msg, mq"]
     [object_id Int64 "semid, shmid, msqid; inode of a POSIX queue"]
-    [key Int32 ? "System V key"]
-    [name Text ? "name of a POSIX queue"]
+    [key Int32 ? key "System V key"]
+    [name Text ? names "name of a POSIX queue"]
     [owner_uid Int64 ? "owner"]
     [creator_uid Int64 ? "creator"]
     [mode Int32 ? "permission bits"]
@@ -316,17 +368,17 @@ table!(
     "One row per lifetime of an object." {
     [object_ref Int64 "unique in the trace"]
     [ipc_ns Int64 ? "inode of the IPC namespace"]
-    [object_kind Text "sem, shm, msg, mq"]
+    [object_kind Text plain "sem, shm, msg, mq"]
     [object_id Int64 "semid, shmid, msqid; inode of a POSIX queue"]
-    [key Int32 ? "System V key"]
-    [name Text ? "name of a POSIX queue"]
+    [key Int32 ? key "System V key"]
+    [name Text ? names "name of a POSIX queue"]
     [created_ns Instant ? "NULL: before the trace, or unknown"]
     [created_by_process_id Int64 ? "joins processes"]
     [created_call_id Int64 ? "joins calls"]
     [removed_ns Instant ? "NULL: still there, or unknown"]
     [removed_by_process_id Int64 ? "joins processes"]
     [removed_call_id Int64 ? "joins calls"]
-    [how_known Text "seen, snapshot, inferred"]
+    [how_known Text plain "seen, snapshot, inferred"]
     }
 );
 
@@ -338,7 +390,7 @@ table!(
     [position Int32 "0 is the oldest"]
     [msg_type Int64 ? "type"]
     [size_bytes Int64 ? "size, bytes"]
-    [how_known Text "seen, snapshot, inferred"]
+    [how_known Text plain "seen, snapshot, inferred"]
     }
 );
 
@@ -346,14 +398,14 @@ table!(
     LIMITS "limits" None,
     "One row per limit and snapshot." {
     [snapshot_ns Instant "when"]
-    [phase Text "start, periodic, failure, end"]
+    [phase Text plain "start, periodic, failure, end"]
     [ipc_ns Int64 ? "inode of the IPC namespace"]
     [process_id Int64 ? "limits of a process"]
     [uid Int64 ? "limits of a user"]
-    [name Text "SEMMNI, SHMALL, MSGMNB, queues_max…"]
+    [name Text plain "SEMMNI, SHMALL, MSGMNB, queues_max…"]
     [value Int64 "the limit"]
     [in_use Int64 ? "its usage then"]
-    [how_known Text "seen, snapshot, inferred"]
+    [how_known Text plain "seen, snapshot, inferred"]
     }
 );
 
@@ -361,12 +413,12 @@ table!(
     SIGNALS "signals" None,
     "One row per signal generated or delivered." {
     [time_ns Instant "when"]
-    [event Text "generate, deliver"]
+    [event Text plain "generate, deliver"]
     [signal Int32 "number"]
     [sender_process_id Int64 ? "joins processes"]
     [target_process_id Int64 "joins processes"]
     [target_thread_id Int64 ? "joins threads; NULL: sent to the process"]
-    [result Text ? "generate: delivered, ignored, pending, overflow, lose_info; deliver: default, ignore, handler"]
+    [result Text ? plain "generate: delivered, ignored, pending, overflow, lose_info; deliver: default, ignore, handler"]
     }
 );
 
@@ -375,7 +427,7 @@ table!(
     "One row per place in time where something was lost." {
     [from_ns Instant "before it"]
     [to_ns Instant "after it"]
-    [source Text "how; see the sources below"]
+    [source Text plain "how; see the sources below"]
     [cpu Int32 ? "NULL: not of one CPU"]
     [count Int64 ? "how many; NULL: unknown"]
     }
@@ -386,10 +438,10 @@ table!(
     "One row per frame of a distinct user stack, found by frame pointers; it ends where they do, or after 32 frames." {
     [stack_id Int64 "joins calls"]
     [frame Int32 "0 is the innermost"]
-    [build_id Text ? "of the binary, 20 bytes, zero-padded; NULL: code without one, only known for frame 0"]
+    [build_id Text ? names "of the binary, 20 bytes, zero-padded; NULL: code without one, only known for frame 0"]
     [offset Int64 ? "in the binary's file; of outer frames where the call returns to"]
-    [module Text ? "path of the binary; NULL: not found by its build id"]
-    [symbol Text ? "function+0xOFFSET; NULL: not found"]
+    [module Text ? names "path of the binary; NULL: not found by its build id"]
+    [symbol Text ? symbol "function+0xOFFSET; NULL: not found"]
     }
 );
 

@@ -1,7 +1,7 @@
 //! `docs/format.md`, generated from the declarations of the tables.
 
 use ipc_schema::losses::SOURCES;
-use ipc_schema::tables::{Column, Encoding, Kind, TABLES, Table, twin};
+use ipc_schema::tables::{Column, Encoding, Kind, Redaction, TABLES, Table, twin};
 use ipc_schema::version::FormatVersion;
 use std::fmt::Write;
 
@@ -28,6 +28,10 @@ each holds Arrow IPC streams, one after the other. The metadata of a stream's sc
 microseconds with a time zone, for people and for readers without nanoseconds. Instants are readings of the boot clock \
 plus one offset fixed at the start, so steps of the wall clock never reorder them.
 - Durations are nanoseconds. All integers are signed. NULL means absent or unknown, never a special number.
+- Text that a program chose is UTF-8; a byte of it that is none stands there as U+FFFD and its two hexadecimal digits.
+- `ipc-recorder pack` puts a directory into a tar, which `ipc-analyzer` opens as it is. With `--redact` the columns marked so \
+hold pseudonyms: `names` of words and parts of paths (`x` and ten letters or digits), `names in it` where other words stay, \
+`key` of System V keys (0 stays). Numbers, times and ids are what they were.
 - Files are Parquet with zstd; text is plain UTF-8 behind dictionary pages. Nothing needs a special reader:
 
 ```sql
@@ -72,7 +76,7 @@ fn write_table(page: &mut String, table: &Table) {
     if let Some(column) = table.sorted_by {
         let _ = write!(page, " Within a file the rows rise in `{column}`, NULLs last.");
     }
-    page.push_str("\n\n| column | type | NULL | encoding | meaning |\n|---|---|---|---|---|\n");
+    page.push_str("\n\n| column | type | NULL | encoding | redacted | meaning |\n|---|---|---|---|---|---|\n");
     for column in table.columns {
         write_column(page, column);
     }
@@ -85,6 +89,12 @@ fn write_column(page: &mut String, column: &Column) {
         Encoding::Dictionary => "dictionary",
         Encoding::Delta => "delta",
     };
+    let redacted = match column.redaction {
+        Redaction::Plain => "",
+        Redaction::Names => "names",
+        Redaction::Json | Redaction::Symbol => "names in it",
+        Redaction::Key => "key",
+    };
     let kind = match column.kind {
         Kind::Int64 => "Int64",
         Kind::Int32 => "Int32",
@@ -93,8 +103,8 @@ fn write_column(page: &mut String, column: &Column) {
         Kind::Instant => "Int64, ns",
         Kind::Int32List => "list of Int32",
     };
-    let _ = writeln!(page, "| {name} | {kind} | {null} | {encoding} | {doc} |");
+    let _ = writeln!(page, "| {name} | {kind} | {null} | {encoding} | {redacted} | {doc} |");
     if column.kind == Kind::Instant {
-        let _ = writeln!(page, "| {} | Timestamp(µs, UTC) | {null} | {encoding} | the same |", twin(name));
+        let _ = writeln!(page, "| {} | Timestamp(µs, UTC) | {null} | {encoding} | | the same |", twin(name));
     }
 }

@@ -17,6 +17,7 @@ pub mod findings;
 pub mod foreign;
 pub mod format_md;
 pub mod logs;
+pub mod packs;
 pub mod planted;
 pub mod programs;
 pub mod recorded;

@@ -37,6 +37,13 @@ impl Trace {
         parts.map(|part| self.path.join(&part.file)).collect()
     }
 
+    /// Whether a table has a column: an older trace may lack it.
+    pub fn has_column(&self, table: &str, column: &str) -> bool {
+        let file = self.parts(table).into_iter().next().map(|part| File::open(part).unwrap());
+        let part = file.map(|file| ParquetRecordBatchReaderBuilder::try_new(file).unwrap());
+        part.is_some_and(|part| part.schema().field_with_name(column).is_ok())
+    }
+
     /// Columns of a table, in the order of the parts.
     pub fn table(&self, name: &str, columns: &[&str]) -> Rows {
         let mut batches = Vec::new();

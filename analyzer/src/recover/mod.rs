@@ -4,6 +4,7 @@
 mod open;
 
 use crate::error::Error;
+use crate::files::Files;
 use crate::part;
 use ipc_schema::losses::{self, Source};
 use ipc_schema::manifest::{Manifest, Part};
@@ -16,7 +17,6 @@ use open::Open;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 
 /// The folder of the log.
@@ -52,11 +52,11 @@ pub fn is_being_recorded(trace: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// There is no room for what it holds.
-pub fn read(trace: &Path, manifest: &mut Manifest) -> Result<Option<Recovered>, Error> {
+pub fn read(trace: &Files, manifest: &mut Manifest) -> Result<Option<Recovered>, Error> {
     if manifest.log_from.is_none() {
         return Ok(None);
     }
-    let folder = TempDir::new().map_err(|error| no_room(trace, &std::env::temp_dir(), &error.to_string()))?;
+    let folder = TempDir::new().map_err(|error| no_room(trace.path(), &std::env::temp_dir(), &error.to_string()))?;
     read_into(trace, manifest, folder, false).map(Some)
 }
 
@@ -65,13 +65,13 @@ pub fn read(trace: &Path, manifest: &mut Manifest) -> Result<Option<Recovered>, 
 ///
 /// # Errors
 /// As there.
-pub fn read_into(trace: &Path, manifest: &mut Manifest, folder: TempDir, for_good: bool) -> Result<Recovered, Error> {
+pub fn read_into(trace: &Files, manifest: &mut Manifest, folder: TempDir, for_good: bool) -> Result<Recovered, Error> {
     let place = folder.path().to_owned();
     let conversion = Conversion::new(Folder(place.clone()), CREATED_BY, &Numbers::behind(&manifest.parts));
     let (open, damage) = (Open::default(), Vec::new());
     let mut reading = Reading { folder, conversion, open, until_ns: None, gap_from_ns: None, written_ns: 0, damage };
-    let read = reading.read_all(&segments(trace, manifest.log_from.unwrap_or(0)), manifest);
-    read.and_then(|()| reading.finish(manifest, for_good)).map_err(|what| no_room(trace, &place, &what))
+    let read = reading.read_all(trace, &segments(trace, manifest.log_from.unwrap_or(0))?, manifest);
+    read.and_then(|()| reading.finish(manifest, for_good)).map_err(|what| no_room(trace.path(), &place, &what))
 }
 
 fn no_room(trace: &Path, folder: &Path, what: &str) -> Error {
@@ -94,7 +94,7 @@ struct Reading {
 
 impl Reading {
     /// Reads segments, in order.
-    fn read_all(&mut self, segments: &[(u32, PathBuf)], manifest: &Manifest) -> Result<(), String> {
+    fn read_all(&mut self, trace: &Files, segments: &[(u32, PathBuf)], manifest: &Manifest) -> Result<(), String> {
         let mut next = manifest.log_from;
         for (number, path) in segments {
             if next != Some(*number) {
@@ -102,7 +102,7 @@ impl Reading {
             }
             next = number.checked_add(1);
             let is_last = segments.last().is_some_and(|(last, _)| last == number);
-            self.read(path, is_last, manifest)?;
+            self.read(trace, path, is_last, manifest)?;
         }
         Ok(())
     }
@@ -114,13 +114,18 @@ impl Reading {
     }
 
     /// Reads a segment, as far as it is whole.
-    fn read(&mut self, path: &Path, is_last: bool, manifest: &Manifest) -> Result<(), String> {
-        let Ok(file) = File::open(path) else { return Ok(()) }; // it became parts meanwhile
-        let found = file.metadata().map_err(|error| error.to_string())?;
-        let written = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let written_ns = written.and_then(|age| i64::try_from(age.as_nanos()).ok()).unwrap_or(0);
-        self.written_ns = self.written_ns.max(written_ns);
-        let mut blocks = Blocks::new(file);
+    fn read(&mut self, trace: &Files, path: &Path, is_last: bool, manifest: &Manifest) -> Result<(), String> {
+        let opened = trace.find(path).and_then(|found| Ok((found.reader()?, found)));
+        let (reader, found) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // it became parts meanwhile
+            Err(error) => {
+                self.miss(manifest, format!("{}: {error}", path.display()));
+                return Ok(());
+            }
+        };
+        self.written_ns = self.written_ns.max(found.modified_ns);
+        let mut blocks = Blocks::new(reader);
         let mut is_closed = is_last;
         loop {
             match part::guard(|| blocks.next().transpose()) {
@@ -135,7 +140,7 @@ impl Reading {
                     self.take(&block)?;
                 }
                 Err(what) => {
-                    let (left, path) = (found.len().saturating_sub(blocks.whole_bytes), path.display());
+                    let (left, path) = (found.bytes.saturating_sub(blocks.whole_bytes), found.path.display());
                     let what = format!("the last {left} bytes of {path} are not whole and left out: {what}");
                     self.miss(manifest, what);
                     return Ok(());
@@ -197,16 +202,15 @@ fn lost(manifest: &Manifest, source: Source, from_ns: i64, to_ns: i64) -> Result
 }
 
 /// The segments of a log, in order.
-fn segments(trace: &Path, first: u32) -> Vec<(u32, PathBuf)> {
-    let number = |entry: io::Result<fs::DirEntry>| {
-        let name = entry.ok()?.file_name().into_string().ok()?;
+fn segments(trace: &Files, first: u32) -> Result<Vec<(u32, PathBuf)>, Error> {
+    let number = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?;
         let number: u32 = name.strip_suffix(log::EXTENSION)?.strip_suffix('.')?.parse().ok()?;
-        (number >= first).then_some((number, name))
+        (number >= first).then_some((number, path))
     };
-    let folder = trace.join(FOLDER);
-    let mut found: Vec<(u32, String)> = fs::read_dir(&folder).into_iter().flatten().filter_map(number).collect();
+    let mut found: Vec<(u32, PathBuf)> = trace.list(FOLDER)?.into_iter().filter_map(number).collect();
     found.sort();
-    found.into_iter().map(|(number, name)| (number, folder.join(name))).collect()
+    Ok(found)
 }
 
 /// Parts as files of a folder.

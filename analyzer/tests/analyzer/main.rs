@@ -14,6 +14,7 @@ mod leaks;
 mod mutate;
 mod mutations;
 mod objects;
+mod packed;
 mod queues;
 mod races;
 mod rewritten;

@@ -3,6 +3,7 @@
 use super::namespaces::numbers;
 use super::sysv::Usage;
 use super::{HowKnown, Limit, Namespace, Object, ObjectKind};
+use crate::procfs;
 use std::collections::BTreeMap;
 use std::fs::{read_dir, read_to_string};
 
@@ -126,6 +127,6 @@ fn soft_limit(text: &str, name: &str) -> Option<i64> {
 
 /// The user whom the kernel charges.
 fn real_uid(pid: u32) -> Option<i64> {
-    let text = read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let text = procfs::read(&format!("/proc/{pid}/status"))?;
     number(text.lines().find_map(|line| line.strip_prefix("Uid:"))?, 0)
 }

@@ -5,6 +5,7 @@
 
 use super::control::queue_attributes;
 use super::{Object, ObjectKind, Withheld};
+use ipc_schema::text;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -66,7 +67,7 @@ fn queue(folder: &OwnedFd, name: &CStr) -> io::Result<Object> {
     let mut text = [0; 128];
     let length = rustix::io::read(&file, &mut text)?;
     Ok(Object {
-        name: Some(format!("/{}", name.to_string_lossy())),
+        name: Some(format!("/{}", text::of_bytes(name.to_bytes()))),
         owner_uid: Some(state.st_uid.into()),
         mode: Some((state.st_mode & 0o777) as i32),
         use_ns: Some(state.st_mtime * 1_000_000_000 + state.st_mtime_nsec as i64),

@@ -4,4 +4,5 @@
 mod catalogue;
 mod examples;
 mod golden;
+mod packs;
 mod pages;
