@@ -258,6 +258,7 @@ impl Capture {
         self.totals.calls += finished.calls.len() as i64;
         for loss in &finished.losses {
             let count = loss.count.unwrap_or(0);
+            progress.pulse.lost(loss.source, count as u64);
             if loss.source.counts_calls {
                 self.totals.lost_calls += count;
             } else if loss.source == losses::RECORDS {
@@ -266,6 +267,7 @@ impl Capture {
         }
         progress.calls.store(self.totals.calls as u64, Ordering::Relaxed);
         progress.lost.store(self.totals.lost_calls as u64, Ordering::Relaxed);
+        progress.pulse.captured(finished.until_ns, rows.len());
         rows.send(finished).is_ok()
     }
 

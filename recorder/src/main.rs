@@ -16,6 +16,7 @@ mod directory;
 mod doctor;
 mod events;
 mod follow;
+mod health;
 mod history;
 mod join;
 mod libraries;
@@ -26,6 +27,7 @@ mod parts;
 mod plan;
 mod priority;
 mod procfs;
+mod pulse;
 mod record;
 mod ring;
 mod scan;
@@ -84,11 +86,12 @@ impl From<std::io::Error> for Failure {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().action {
-        Action::Record(options) => record::run(options),
+        Action::Record(options) => record::run(*options),
         Action::Snapshot(options) => observer::once(&options),
         Action::SnapshotHelper => snapshot::serve().map(|()| 0).map_err(Failure::from),
         Action::Doctor => doctor::run(),
         Action::Events => events::run(),
+        Action::Pages { folder } => cli::pages(&folder).map(|()| 0).map_err(Failure::from),
         Action::BenchEmptyPair { duration } => attach::EmptyPair::attach().map_err(Failure::from).map(|_pair| {
             eprintln!("attached");
             std::thread::sleep(duration);

@@ -8,6 +8,7 @@ use crate::cli::{self, Attach, Exit, Record};
 use crate::command;
 use crate::directory;
 use crate::follow::{self, Follow};
+use crate::health::{Manager, Metrics, Recorded};
 use crate::join::Hooks;
 use crate::libraries;
 use crate::observer::{Observer, no_snapshots};
@@ -51,6 +52,7 @@ pub fn run(options: Record) -> Result<u8, Failure> {
     check_pids(&options.pids)?;
     let cgroups = cgroup_ids(&options.cgroups)?;
     attach::begin_again_if_misdetected(); // before anything is made
+    let metrics = options.metrics.as_deref().map(Metrics::begin).transpose()?;
     let command_text = command_text(&options.command);
     let mut session = session::begin(command_text);
     session.filters = Filters {
@@ -72,7 +74,7 @@ pub fn run(options: Record) -> Result<u8, Failure> {
         // Nothing was recorded: leave nothing behind. A directory that is not empty stays.
         let _ = std::fs::remove_dir(&directory);
     }
-    prepared?.record(&options)
+    prepared?.record(&options, metrics)
 }
 
 /// Kretprobes are a comparison of kprobes.
@@ -264,7 +266,7 @@ fn hooks(probes: &Probes, follow: &Follow) -> Hooks {
 }
 
 impl Prepared {
-    fn record(self, options: &Record) -> Result<u8, Failure> {
+    fn record(self, options: &Record, metrics: Option<Metrics>) -> Result<u8, Failure> {
         let hooks = hooks(&self.probes, &self.follow);
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
         let (news_sender, news) = crossbeam_channel::unbounded();
@@ -293,6 +295,13 @@ impl Prepared {
         let (directory, manifest, frame) = (self.directory.clone(), self.manifest, self.frame);
         let begin = move || Ok(Writer::new(Sink::begin(&directory, manifest)?, frame));
         let running = Running::start(capture, observer, begin)?;
+        let recorded = Recorded {
+            start_ns: self.session.start_ns,
+            clock_offset_ns: self.session.clock_offset_ns,
+            queue_capacity: ROWS_WAITING,
+            progress: running.progress.clone(),
+        };
+        let metrics = metrics.map(|metrics| metrics.keep(recorded)).transpose()?;
         let command_pid = self.child.as_ref().map(Child::id);
         let watching = self.child.is_some();
         if let Some(child) = self.child {
@@ -301,6 +310,7 @@ impl Prepared {
         let ended = running.wait(&self.events, options.duration, command_pid, watching);
         links.detach();
         let manifest = running.finish(self.session)?;
+        drop(metrics); // with the last figures
         summarize(&self.directory, &manifest);
         match (ended, watching) {
             (Some(status), _) => Ok(exit_status(status?)),
@@ -380,6 +390,7 @@ impl Running {
         bar.set_style(ProgressStyle::default_spinner());
         let deadline = duration.map(|d| self.begun + d);
         let mut signals = 0;
+        let mut manager = Manager::new();
         let ended = loop {
             let until =
                 deadline.map_or(STATUS_EVERY, |d| d.saturating_duration_since(Instant::now()).min(STATUS_EVERY));
@@ -398,7 +409,9 @@ impl Running {
             }
             bar.set_message(self.status());
             bar.tick();
+            manager.tick(&self.progress.pulse, || self.status());
         };
+        manager.stopping();
         bar.finish_and_clear();
         ended
     }
@@ -433,8 +446,16 @@ impl Running {
         session.lost_calls = totals.lost_calls;
         session.lost_records = totals.lost_records;
         session.late_records = totals.late_records;
-        Ok(writer.finish(session)?)
+        let manifest = writer.finish(session)?;
+        self.progress.bytes.store(bytes(&manifest), Ordering::Relaxed);
+        self.progress.pulse.completed(manifest.session.end_ns);
+        Ok(manifest)
     }
+}
+
+/// Bytes of the parts.
+fn bytes(manifest: &Manifest) -> u64 {
+    manifest.parts.iter().map(|p| p.bytes).sum()
 }
 
 /// What each filter that was asked for dropped.
@@ -452,7 +473,6 @@ fn dropped(totals: &Totals, filters: &Filters) -> Vec<Dropped> {
 /// The closing summary.
 pub fn summarize(directory: &Path, manifest: &Manifest) {
     let session = &manifest.session;
-    let bytes: u64 = manifest.parts.iter().map(|p| p.bytes).sum();
     let directory = directory.display();
     let seconds = (session.end_ns - session.start_ns) as f64 / 1e9;
     let calls = session.calls as u64;
@@ -462,7 +482,7 @@ pub fn summarize(directory: &Path, manifest: &Manifest) {
         "ipc-recorder: {} calls in {seconds:.1} s, {} lost; {} in {directory} ({per_call:.1} bytes per call)",
         HumanCount(calls),
         HumanCount(session.lost_calls as u64),
-        HumanBytes(bytes),
+        HumanBytes(bytes(manifest)),
     );
     if session.lost_calls > 0 {
         anstream::eprintln!("  the table `losses` tells when and where; a larger --ring-size loses less");

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ pub struct Sink {
     closed: Vec<u32>,
     segments: Sender<u32>,
     converter: JoinHandle<(Parts, Result<(), Error>)>,
-    /// What is to be synced; has room for one.
-    unsynced: Sender<Arc<File>>,
+    /// What is to be synced, and until when it reaches; has room for one.
+    unsynced: Sender<(Arc<File>, i64)>,
+    durable_until_ns: Arc<AtomicI64>,
     parts_bytes: Arc<AtomicU64>,
     /// Held as long as the trace is being written.
     _lock: Option<File>,
@@ -52,8 +53,12 @@ impl Sink {
             let work = move || convert(parts, &closed, &bytes);
             std::thread::Builder::new().name("converter".into()).spawn(work).map_err(cannot_start)?
         };
-        let (unsynced, to_sync) = crossbeam_channel::bounded(1);
-        let sync = move || to_sync.iter().for_each(|file: Arc<File>| drop(file.sync_data()));
+        let (unsynced, to_sync) = crossbeam_channel::bounded::<(Arc<File>, i64)>(1);
+        let durable_until_ns = Arc::new(AtomicI64::new(0));
+        let sync = {
+            let durable = durable_until_ns.clone();
+            move || to_sync.iter().for_each(|(file, until_ns)| sync(&file, until_ns, &durable))
+        };
         std::thread::Builder::new().name("syncer".into()).spawn(sync).map_err(cannot_start)?;
         Ok(Sink {
             directory: directory.to_owned(),
@@ -62,6 +67,7 @@ impl Sink {
             segments,
             converter,
             unsynced,
+            durable_until_ns,
             parts_bytes,
             _lock: lock,
         })
@@ -70,6 +76,11 @@ impl Sink {
     /// Bytes on the disk.
     pub fn bytes(&self) -> u64 {
         self.parts_bytes.load(Ordering::Relaxed) + self.log.bytes()
+    }
+
+    /// Everything before survives a power cut: nanoseconds since the epoch; 0: nothing yet.
+    pub fn durable_until_ns(&self) -> i64 {
+        self.durable_until_ns.load(Ordering::Relaxed)
     }
 
     /// Adds rows of a table, which [`Sink::flush`] writes; everything before `until_ns` was added before.
@@ -118,9 +129,10 @@ impl Sink {
         Ok(())
     }
 
-    /// Has what was written survive a power cut, soon: beside the recording, for a disk may take its time.
-    pub fn sync(&self) {
-        match self.unsynced.try_send(self.log.file()) {
+    /// Has what was written, everything before `until_ns`, survive a power cut, soon: beside the recording, for a disk may
+    /// take its time.
+    pub fn sync(&self, until_ns: i64) {
+        match self.unsynced.try_send((self.log.file(), until_ns)) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
@@ -140,6 +152,12 @@ impl Sink {
         converted?;
         parts.complete(session)?;
         Ok(parts.manifest)
+    }
+}
+
+fn sync(file: &File, until_ns: i64, durable_until_ns: &AtomicI64) {
+    if file.sync_data().is_ok() {
+        durable_until_ns.store(until_ns, Ordering::Relaxed);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::directory::Error;
 use crate::join::{Finished, Living};
 use crate::priority;
+use crate::pulse::Pulse;
 use crate::sink::Sink;
 use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
@@ -34,6 +35,8 @@ pub struct Progress {
     pub bytes: AtomicU64,
     /// Calls lost so far.
     pub lost: AtomicU64,
+    /// What else its health is judged by.
+    pub pulse: Pulse,
     /// Whether the writer wants to know all that lives.
     pub wants_all: AtomicBool,
 }
@@ -66,6 +69,7 @@ impl Writer {
                 progress.wants_all.store(true, Ordering::Relaxed);
             }
             progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);
+            progress.pulse.written(self.sink.durable_until_ns());
         }
         self.write_calls()?;
         Ok(self)
@@ -107,7 +111,7 @@ impl Writer {
         }
         if is_due {
             self.begun = Instant::now();
-            self.sink.sync();
+            self.sink.sync(self.until_ns);
         }
         Ok(())
     }

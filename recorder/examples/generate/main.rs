@@ -43,6 +43,8 @@ mod plan;
 mod priority;
 #[path = "../../src/procfs.rs"]
 mod procfs;
+#[path = "../../src/pulse.rs"]
+mod pulse;
 #[path = "../../src/ring.rs"]
 mod ring;
 #[path = "../../src/scan.rs"]

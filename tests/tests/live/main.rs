@@ -8,6 +8,7 @@ mod counting;
 mod endings;
 mod filters;
 mod foreign;
+mod health;
 mod incidents;
 mod kprobes;
 mod library;
