@@ -1,7 +1,7 @@
 //! A copy of this machine that can be spoiled: its file system under an overlay in memory, in namespaces of its own. What
 //! is installed there is gone with it. It takes root.
 
-use crate::command::command;
+use crate::command::{command, succeeds};
 use crate::{Result, place};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlink};
 use rustix::io::Errno;
@@ -27,12 +27,19 @@ const MOUNTS: &[(&str, &str)] = &[
     ("devpts", "dev/pts"),
 ];
 
+/// The namespaces of a sandbox.
+const NAMESPACES: &[&str] = &["--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--uts", "--net"];
+
+/// Whether this user may make one: root, but not of every container.
+pub fn is_possible() -> bool {
+    rustix::process::geteuid().is_root() && succeeds(command("unshare").args(NAMESPACES).arg("true"))
+}
+
 /// This program again, as the first process of a sandbox, where it runs the hidden command `name`. Who kills it kills all.
 pub fn inside(name: &str, arguments: &[&str]) -> Result<Command> {
     let program = std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))?;
     let mut unshare = command("unshare");
-    unshare.args(["--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--uts", "--net"]);
-    unshare.arg(program).arg(name).args(arguments);
+    unshare.args(NAMESPACES).arg(program).arg(name).args(arguments);
     Ok(unshare)
 }
 
