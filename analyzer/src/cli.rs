@@ -20,7 +20,8 @@ use crate::queries::{latency, show, summary, verify};
 use crate::render::{self, Format, Output};
 use crate::repair;
 use crate::report::{Answer, Severity};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::{Path, PathBuf};
 
 /// Answers questions from IPC traces recorded by ipc-recorder: on any machine, without root.
@@ -91,6 +92,9 @@ enum Command {
         #[arg(required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
     },
+    /// Write the man pages and shell completions of this program into a folder
+    #[command(hide = true)]
+    Pages { folder: PathBuf },
 }
 
 const LATENCY_EXAMPLES: &str = "\
@@ -228,6 +232,7 @@ pub fn run() -> Result<(), Error> {
         Command::Objects(asked) => asked.run(),
         Command::Diff(asked) => asked.run(),
         Command::Verify(common) => run_verify(&common),
+        Command::Pages { folder } => pages(&folder).map_err(Error::Output),
         Command::Repair { traces } => traces.iter().try_for_each(|trace| run_repair(trace)),
     }
 }
@@ -283,6 +288,14 @@ fn run_repair(path: &Path) -> Result<(), Error> {
     repaired.damage.iter().for_each(|what| anstream::eprintln!("{name}: {what}"));
     let calls = human::counted(repaired.calls.into(), "call");
     anstream::eprintln!("{name}: {calls} of its log are in parts now; next: ipc-analyzer summary {name}");
+    Ok(())
+}
+
+fn pages(folder: &Path) -> std::io::Result<()> {
+    clap_mangen::generate_to(Cli::command(), folder)?;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), folder)?;
+    }
     Ok(())
 }
 

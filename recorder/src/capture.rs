@@ -203,6 +203,8 @@ pub struct Capture {
     /// Descendants were asked for and cannot be followed.
     cannot_follow: bool,
     totals: Totals,
+    /// Of the calls lost on the way to the writer, those that were shown.
+    shown_lost: u64,
 }
 
 impl Capture {
@@ -234,6 +236,7 @@ impl Capture {
             triggers,
             cannot_follow: false,
             totals: Totals::default(),
+            shown_lost: 0,
         }
     }
 
@@ -266,7 +269,7 @@ impl Capture {
                 finished.asked_for = Some(trigger);
                 finished.living = Some(self.join.living(until_ns, true));
             }
-            let finished = self.note(finished);
+            let finished = self.note(finished, progress);
             if rows.send(finished).is_err() {
                 return self.totals; // the writer says why
             }
@@ -292,7 +295,7 @@ impl Capture {
         let finished = Finished { until_ns, ..self.join.finish(|tid| slots.of(tid)) };
         self.totals.late_records = self.reader.late as i64;
         self.totals.dropped = self.dropped();
-        let mut finished = self.note(finished);
+        let mut finished = self.note(finished, progress);
         if progress.wants_trace.swap(false, Ordering::Relaxed) {
             finished.asked_for = Some(ASKED.to_owned());
             finished.living = Some(Living { is_all: true, ..Living::default() }); // nothing lives any more
@@ -330,7 +333,7 @@ impl Capture {
     }
 
     /// Adds what was found besides, and counts.
-    fn note(&mut self, mut finished: Finished) -> Finished {
+    fn note(&mut self, mut finished: Finished, progress: &Progress) -> Finished {
         finished.snapshots.append(&mut self.news.snapshots);
         if let Some(failures) = &self.failures
             && let Some(call) = finished.calls.iter().rfind(|c| history::ran_out(c))
@@ -340,6 +343,7 @@ impl Capture {
         self.totals.calls += finished.calls.len() as i64;
         for loss in &finished.losses {
             let count = loss.count.unwrap_or(0);
+            progress.pulse.lost(loss.source, count as u64);
             if loss.source.counts_calls {
                 self.totals.lost_calls += count;
             } else if loss.source == losses::RECORDS {
@@ -349,9 +353,12 @@ impl Capture {
         finished
     }
 
-    fn show(&self, rows: &Outbox, progress: &Progress) {
+    fn show(&mut self, rows: &Outbox, progress: &Progress) {
         progress.calls.store(self.totals.calls as u64 - rows.lost_calls, Ordering::Relaxed);
         progress.lost.store(self.totals.lost_calls as u64 + rows.lost_calls, Ordering::Relaxed);
+        progress.pulse.handed_on(rows.sent, rows.until_ns, rows.waiting());
+        progress.pulse.lost(losses::QUEUE_FULL, rows.lost_calls - self.shown_lost);
+        self.shown_lost = rows.lost_calls;
     }
 
     fn note_losses(&mut self) {

@@ -5,10 +5,11 @@ use crate::governor::Share;
 use crate::libraries::{self, Choice};
 use crate::plan::Way;
 use crate::trigger::Trigger;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use ipc_schema::catalogue::{CATALOGUE, Family, IPC_OPERATIONS, OPERATIONS};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Records System V IPC, POSIX message queue and signal-mask calls with eBPF, into Parquet that ipc-analyzer, DuckDB,
@@ -42,6 +43,9 @@ pub enum Action {
     Doctor,
     /// List every call that can be recorded, with its numbers.
     Events,
+    /// Write the man pages and shell completions of this program into a folder.
+    #[command(hide = true)]
+    Pages { folder: PathBuf },
     /// Attach an empty pair of programs and wait: what the benchmark measures against.
     #[command(hide = true)]
     BenchEmptyPair {
@@ -113,6 +117,11 @@ pub struct Record {
     /// Take a snapshot of objects and limits this often; also at start, at end, and when an allocation fails
     #[arg(long, value_parser = duration, value_name = "TIME", default_value = "10s")]
     pub snapshot_every: Duration,
+
+    /// Replace this file every five seconds with figures of the recorder itself, for the textfile collector of
+    /// Prometheus' node_exporter: calls, losses by source, bytes, what waits, what is durable
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
 
     /// The whole system, also with a command
     #[arg(short, long, conflicts_with = "pids")]
@@ -243,6 +252,18 @@ pub enum Exit {
     SysExit,
     /// Kretprobes, for comparison
     Kretprobe,
+}
+
+/// Writes man pages and shell completions.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn pages(folder: &Path) -> std::io::Result<()> {
+    clap_mangen::generate_to(Cli::command(), folder)?;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), folder)?;
+    }
+    Ok(())
 }
 
 fn way(text: &str) -> Result<Attach, String> {

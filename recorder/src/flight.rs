@@ -199,7 +199,11 @@ impl Destination for Flight {
         }
     }
 
-    fn sync(&self) {}
+    fn sync(&self, _: i64) {}
+
+    fn durable_until_ns(&self) -> i64 {
+        0
+    }
 
     fn bytes(&self) -> u64 {
         self.bytes() as u64

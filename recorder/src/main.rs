@@ -20,6 +20,7 @@ mod flight;
 mod follow;
 mod forward;
 mod governor;
+mod health;
 mod history;
 mod join;
 mod libraries;
@@ -34,6 +35,7 @@ mod plan;
 mod priority;
 mod privilege;
 mod procfs;
+mod pulse;
 mod record;
 mod ring;
 mod scan;
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         Action::Pack(options) => pack::run(&options),
         Action::Doctor => doctor::run(),
         Action::Events => events::run(),
+        Action::Pages { folder } => cli::pages(&folder).map(|()| 0).map_err(Failure::from),
         Action::BenchEmptyPair { duration } => attach::EmptyPair::attach().map_err(Failure::from).map(|_pair| {
             eprintln!("attached");
             std::thread::sleep(duration);

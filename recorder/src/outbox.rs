@@ -21,7 +21,9 @@ const HELD_MAX: usize = 1 << 20;
 pub struct Outbox {
     rows: Sender<Finished>,
     /// Until when everything was handed on, CLOCK_BOOTTIME nanoseconds.
-    until_ns: u64,
+    pub until_ns: u64,
+    /// Pieces that were.
+    pub sent: u64,
     /// While the writer hangs.
     held: Option<Held>,
     /// Calls that were lost on the way.
@@ -46,7 +48,7 @@ pub struct Gone;
 impl Outbox {
     /// An outbox; rows are younger than `start_ns`.
     pub fn new(rows: Sender<Finished>, start_ns: u64) -> Outbox {
-        Outbox { rows, until_ns: start_ns, held: None, lost_calls: 0, lost_others: 0 }
+        Outbox { rows, until_ns: start_ns, sent: 0, held: None, lost_calls: 0, lost_others: 0 }
     }
 
     /// Hands rows on.
@@ -80,7 +82,13 @@ impl Outbox {
         }
         let piece = self.with_held(piece);
         self.until_ns = piece.until_ns;
+        self.sent += 1;
         self.rows.send(piece).map_err(|_| Gone)
+    }
+
+    /// Pieces that wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.rows.len()
     }
 
     /// Whether the writer takes a piece; it is waited for, but not again as long as it hangs.

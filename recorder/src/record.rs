@@ -12,6 +12,7 @@ use crate::flight;
 use crate::follow::{self, Follow};
 use crate::forward::Forward;
 use crate::governor;
+use crate::health::{Manager, Metrics, Recorded};
 use crate::join::Hooks;
 use crate::libraries;
 use crate::lookups::Lookups;
@@ -59,6 +60,7 @@ pub fn run(options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
     check_pids(&options.pids)?;
     let cgroups = cgroup_ids(&options.cgroups)?;
     attach::begin_again_if_misdetected(); // before anything is made
+    let metrics = options.metrics.as_deref().map(Metrics::begin).transpose()?;
     let command_text = command_text(&options.command);
     let mut session = session::begin(command_text);
     session.missing.extend(elsewhere);
@@ -79,7 +81,7 @@ pub fn run(options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
     if prepared.is_err() {
         made.into_iter().for_each(Made::remove);
     }
-    prepared?.record(options, flight)
+    prepared?.record(options, flight, metrics)
 }
 
 /// Where what is recorded goes.
@@ -333,7 +335,7 @@ fn hooks(probes: &Probes, follow: &Follow) -> Hooks {
 }
 
 impl Prepared {
-    fn record(self, options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
+    fn record(self, options: &Record, flight: Option<&Flight>, metrics: Option<Metrics>) -> Result<u8, Failure> {
         let hooks = hooks(&self.probes, &self.follow);
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
         let (news_sender, news) = crossbeam_channel::unbounded();
@@ -378,11 +380,19 @@ impl Prepared {
             };
             Ok(Writer::new(sink, frame))
         };
-        let running = Running::start(capture, observer, begin, memory.queue_bytes())?;
+        let queue_capacity = (memory.queue_bytes() / outbox::PIECE_BYTES).max(2);
+        let running = Running::start(capture, observer, begin, queue_capacity)?;
         if let Some(share) = options.limits.max_cpu {
             governor::start(share, governed, running.stop.clone())?;
         }
         priority::lower();
+        let recorded = Recorded {
+            start_ns: self.session.start_ns,
+            clock_offset_ns: self.session.clock_offset_ns,
+            queue_capacity,
+            progress: running.progress.clone(),
+        };
+        let metrics = metrics.map(|metrics| metrics.keep(recorded)).transpose()?;
         let (events_sender, events) = crossbeam_channel::unbounded();
         watch_signals(self.signals, events_sender.clone())?;
         let (child, forward) = self.command.unzip();
@@ -393,6 +403,7 @@ impl Prepared {
         running.progress.detached_ns.store(ring::boot_ns(), Ordering::Relaxed);
         links.detach();
         let manifests = running.finish(self.session)?;
+        drop(metrics); // with the last figures
         match flight {
             Some(_) => anstream::eprintln!("ipc-recorder: traces written: {}", manifests.len()),
             None => manifests.iter().for_each(|manifest| summarize(&path, manifest)),
@@ -446,9 +457,9 @@ impl Running {
         capture: Capture,
         observer: JoinHandle<Vec<Missing>>,
         begin: impl FnOnce() -> Result<Writer, directory::Error> + Send + 'static,
-        queue_bytes: usize,
+        queue_capacity: usize,
     ) -> Result<Running, Failure> {
-        let (send, receive) = crossbeam_channel::bounded((queue_bytes / outbox::PIECE_BYTES).max(2));
+        let (send, receive) = crossbeam_channel::bounded(queue_capacity);
         let outbox = Outbox::new(send, capture.start_ns);
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
@@ -477,6 +488,7 @@ impl Running {
         bar.set_style(ProgressStyle::default_spinner());
         let deadline = duration.map(|d| self.begun + d);
         let mut signals = 0;
+        let mut manager = Manager::new();
         let ended = loop {
             let until =
                 deadline.map_or(STATUS_EVERY, |d| d.saturating_duration_since(Instant::now()).min(STATUS_EVERY));
@@ -504,7 +516,9 @@ impl Running {
             }
             bar.set_message(self.status());
             bar.tick();
+            manager.tick(&self.progress.pulse, || self.status());
         };
+        manager.stopping();
         bar.finish_and_clear();
         ended
     }
@@ -525,7 +539,8 @@ impl Running {
     /// The probes are detached: takes what is left and completes the trace.
     fn finish(self, mut session: Session) -> Result<Vec<Manifest>, Failure> {
         let clock = session::clock_sample();
-        session.end_ns = clock.boot_ns + session.clock_offset_ns;
+        let end_ns = clock.boot_ns + session.clock_offset_ns;
+        session.end_ns = end_ns;
         session.clock_samples.push(clock);
         self.stop.store(true, Ordering::Release);
         let panicked = |_| Failure::error("a thread of the recorder panicked; please report this");
@@ -539,8 +554,16 @@ impl Running {
         session.lost_calls = totals.lost_calls;
         session.lost_records = totals.lost_records;
         session.late_records = totals.late_records;
-        Ok(writer.finish(session)?)
+        let manifests = writer.finish(session)?;
+        self.progress.bytes.store(manifests.iter().map(bytes).sum(), Ordering::Relaxed);
+        self.progress.pulse.completed(end_ns);
+        Ok(manifests)
     }
+}
+
+/// Bytes of the parts.
+fn bytes(manifest: &Manifest) -> u64 {
+    manifest.parts.iter().map(|p| p.bytes).sum()
 }
 
 /// What each filter that was asked for dropped.
@@ -558,7 +581,6 @@ fn dropped(totals: &Totals, filters: &Filters) -> Vec<Dropped> {
 /// The closing summary.
 pub fn summarize(directory: &Path, manifest: &Manifest) {
     let session = &manifest.session;
-    let bytes: u64 = manifest.parts.iter().map(|p| p.bytes).sum();
     let directory = text::escape(&directory.display().to_string());
     let seconds = (session.end_ns - session.start_ns) as f64 / 1e9;
     let calls = session.calls as u64;
@@ -568,7 +590,7 @@ pub fn summarize(directory: &Path, manifest: &Manifest) {
         "ipc-recorder: {} calls in {seconds:.1} s, {} lost; {} in {directory} ({per_call:.1} bytes per call)",
         HumanCount(calls),
         HumanCount(session.lost_calls as u64),
-        HumanBytes(bytes),
+        HumanBytes(bytes(manifest)),
     );
     if session.lost_calls > 0 {
         anstream::eprintln!(

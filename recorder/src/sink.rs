@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -126,7 +126,7 @@ impl Destination for Sink {
             && self.log.is_full()
             && let Ok(segment) = self.log.next_segment()
         {
-            self.syncer.sync(segment.file.clone());
+            self.syncer.sync(segment.file.clone(), segment.to_ns);
             self.closed.push(segment);
             (self.asked, self.is_told) = (None, false);
         }
@@ -148,8 +148,14 @@ impl Destination for Sink {
         Ok(())
     }
 
-    fn sync(&self) {
-        self.syncer.sync_soon(self.log.file());
+    fn sync(&self, until_ns: i64) {
+        if self.trouble.is_none() {
+            self.syncer.sync_soon(self.log.file(), until_ns);
+        }
+    }
+
+    fn durable_until_ns(&self) -> i64 {
+        self.syncer.state.durable_until_ns.load(Ordering::Relaxed)
     }
 
     fn finish(mut self: Box<Self>, session: Session) -> Result<Vec<Manifest>, Error> {
@@ -258,7 +264,8 @@ fn convert(
 
 /// The thread that waits for the disk.
 struct Syncer {
-    files: Sender<Arc<File>>,
+    /// With until when they reach.
+    files: Sender<(Arc<File>, i64)>,
     state: Arc<SyncState>,
 }
 
@@ -266,18 +273,21 @@ struct Syncer {
 struct SyncState {
     is_asked: AtomicBool,
     has_failed: AtomicBool,
+    /// Nanoseconds since the epoch.
+    durable_until_ns: AtomicI64,
 }
 
 impl Syncer {
     fn start() -> io::Result<Syncer> {
-        let (files, to_sync) = crossbeam_channel::unbounded::<Arc<File>>();
+        let (files, to_sync) = crossbeam_channel::unbounded::<(Arc<File>, i64)>();
         let state = Arc::new(SyncState::default());
         let of_thread = state.clone();
         let work = move || {
-            for file in to_sync {
+            for (file, until_ns) in to_sync {
                 of_thread.is_asked.store(false, Ordering::Release);
-                if file.sync_data().is_err() {
-                    of_thread.has_failed.store(true, Ordering::Release);
+                match file.sync_data() {
+                    Ok(()) => of_thread.durable_until_ns.store(until_ns, Ordering::Relaxed),
+                    Err(_) => of_thread.has_failed.store(true, Ordering::Release),
                 }
             }
         };
@@ -286,14 +296,14 @@ impl Syncer {
     }
 
     /// In its turn.
-    fn sync(&self, file: Arc<File>) {
-        let _ = self.files.send(file); // it ends with this
+    fn sync(&self, file: Arc<File>, until_ns: i64) {
+        let _ = self.files.send((file, until_ns)); // it ends with this
     }
 
     /// In its turn, unless that is asked for already.
-    fn sync_soon(&self, file: Arc<File>) {
+    fn sync_soon(&self, file: Arc<File>, until_ns: i64) {
         if !self.state.is_asked.swap(true, Ordering::AcqRel) {
-            self.sync(file);
+            self.sync(file, until_ns);
         }
     }
 

@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::directory::Error;
 use crate::join::{Finished, Living};
 use crate::priority;
+use crate::pulse::Pulse;
 use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -40,6 +41,8 @@ pub struct Progress {
     /// When the probes began to be detached, CLOCK_BOOTTIME nanoseconds: not everything is recorded from then on. 0: they
     /// are not.
     pub detached_ns: AtomicU64,
+    /// What else its health is judged by.
+    pub pulse: Pulse,
     /// Whether the writer wants to know all that lives.
     pub wants_all: AtomicBool,
     /// Whether somebody wants a trace of what there is.
@@ -90,8 +93,12 @@ pub trait Destination: Send {
     /// The disk refuses.
     fn all_told(&mut self) -> Result<(), Error>;
 
-    /// Has what was written survive a power cut, soon: beside the recording, for a disk may take its time.
-    fn sync(&self);
+    /// Has what was written, everything before `until_ns`, survive a power cut, soon: beside the recording, for a disk may
+    /// take its time.
+    fn sync(&self, until_ns: i64);
+
+    /// Everything before survives a power cut: nanoseconds since the epoch; 0: nothing.
+    fn durable_until_ns(&self) -> i64;
 
     /// Bytes that are kept.
     fn bytes(&self) -> u64;
@@ -158,13 +165,21 @@ impl Writer {
             if self.sink.turn() {
                 progress.wants_all.store(true, Ordering::Relaxed);
             }
-            let lost = self.lost_calls + self.gap.as_ref().map_or(0, |gap| gap.calls);
-            progress.unwritten.store(lost as u64, Ordering::Relaxed);
+            self.show_lost(progress);
             progress.bytes.store(self.sink.bytes(), Ordering::Relaxed);
+            progress.pulse.written(self.sink.durable_until_ns());
         }
         self.write_calls()?;
         self.end_gap()?;
         Ok(self)
+    }
+
+    fn show_lost(&self, progress: &Progress) {
+        let lost = self.lost_calls + self.gap.as_ref().map_or(0, |gap| gap.calls);
+        let before = progress.unwritten.swap(lost as u64, Ordering::Relaxed);
+        if let Some(gap) = &self.gap {
+            progress.pulse.lost(gap.source, lost as u64 - before);
+        }
     }
 
     /// Writes everything that there is.
@@ -209,7 +224,7 @@ impl Writer {
         }
         if is_due {
             self.begun = Instant::now();
-            self.sink.sync();
+            self.sink.sync(self.written_ns);
         }
         Ok(())
     }

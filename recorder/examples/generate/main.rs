@@ -49,6 +49,8 @@ mod priority;
 mod privilege;
 #[path = "../../src/procfs.rs"]
 mod procfs;
+#[path = "../../src/pulse.rs"]
+mod pulse;
 #[path = "../../src/ring.rs"]
 mod ring;
 #[path = "../../src/scan.rs"]

@@ -11,6 +11,7 @@ mod endings;
 mod filters;
 mod flight;
 mod foreign;
+mod health;
 mod incidents;
 mod kprobes;
 mod library;

@@ -1,30 +1,36 @@
-//! `cargo xtask dist`: the two programs that users install, static, with checksums.
+//! `cargo xtask dist`: the two programs that users install, static, their Debian package, and checksums.
 
 use crate::build::{self, Profile};
 use crate::command::{command, output};
 use crate::setup::{self, Consent, Need};
-use crate::{Result, place};
+use crate::{Result, package, place};
 use std::fs;
 use std::path::Path;
 
 /// What is shipped.
-const SHIPPED: [&str; 2] = ["ipc-recorder", "ipc-analyzer"];
+pub const SHIPPED: [&str; 2] = ["ipc-recorder", "ipc-analyzer"];
+/// What the static programs contain of others.
+pub const NOTICES: &str = "THIRD-PARTY-NOTICES";
 const CHECKSUMS: &str = "SHA256SUMS";
 
 /// The command.
 pub fn run(options: &[String]) -> Result {
-    setup::ensure(&[Need::Build], Consent::from_options(options)?)?;
+    setup::ensure(&[Need::Build, Need::Package], Consent::from_options(options)?)?;
     build::build(Profile::Release, &SHIPPED)?;
     let folder = place::target("dist");
     place::empty(&folder)?;
     for program in SHIPPED {
         copy(&Profile::Release.folder().join(program), &folder.join(program))?;
     }
-    let checksums = output(command("sha256sum").args(SHIPPED).current_dir(&folder))?;
+    let package = package::make(Profile::Release, &folder)?;
+    copy(&place::target("package").join(NOTICES), &folder.join(NOTICES))?;
+    let package = package.file_name().unwrap_or_default();
+    let mut checksums = command("sha256sum");
+    let checksums = output(checksums.args(SHIPPED).arg(NOTICES).arg(package).current_dir(&folder))?;
     fs::write(folder.join(CHECKSUMS), &checksums).map_err(|error| format!("{CHECKSUMS}: {error}"))?;
     prove(&folder)?;
     print!("{checksums}");
-    println!("static binaries in {}", place::short(&folder));
+    println!("static programs and their package in {}", place::short(&folder));
     Ok(())
 }
 
@@ -48,7 +54,8 @@ pub fn prove(folder: &Path) -> Result {
     place::remove(&empty)
 }
 
-fn copy(from: &Path, to: &Path) -> Result {
+/// Copies a file, over one that may be running.
+pub fn copy(from: &Path, to: &Path) -> Result {
     // A running program cannot be overwritten, only replaced.
     let _ = fs::remove_file(to);
     fs::copy(from, to).map(drop).map_err(|error| format!("{} to {}: {error}", from.display(), to.display()))

@@ -10,8 +10,12 @@ mod cpio;
 mod demo;
 mod dist;
 mod init;
+mod licences;
 mod macos;
+mod package;
 mod place;
+mod sandbox;
+mod service;
 mod setup;
 mod soak;
 mod steps;
@@ -23,12 +27,19 @@ use std::process::ExitCode;
 /// The error of every command: one line that says what was wrong and what to do next.
 type Result<T = ()> = std::result::Result<T, String>;
 
+/// What [`sandbox::inside`] runs in a copy of this machine, as the first process or under it.
+const INSIDE: &[(&str, Run)] =
+    &[("package-inside", package::prove_inside), ("service-boot", service::boot), ("service-inside", service::inside)];
+
+/// A command, given what follows its name.
+type Run = fn(&[String]) -> Result;
+
 /// One command of `cargo xtask`.
 struct Task {
     name: &'static str,
     options: &'static str,
     doc: &'static str,
-    run: fn(&[String]) -> Result,
+    run: Run,
 }
 
 const TASKS: &[Task] = &[
@@ -53,12 +64,29 @@ const TASKS: &[Task] = &[
     },
     Task { name: "soak", options: "[--yes]", doc: "the live tests at full counts; hours", run: soak::run },
     Task {
+        name: "service",
+        options: "[--yes]",
+        doc: "the package and its service, from installation to removal, under a systemd of its own",
+        run: service::run,
+    },
+    Task {
         name: "bench",
         options: "[analyzer] [--yes] [--quick]",
         doc: "what recording costs, or answers, beside their peers; writes docs/performance*.md",
         run: bench::run,
     },
-    Task { name: "dist", options: "[--yes]", doc: "static binaries with checksums in target/dist", run: dist::run },
+    Task {
+        name: "dist",
+        options: "[--yes]",
+        doc: "static programs, their package and checksums in target/dist",
+        run: dist::run,
+    },
+    Task {
+        name: "licences",
+        options: "",
+        doc: "that no dependency is under a licence that asks for more than a notice",
+        run: |_| licences::check(),
+    },
     Task {
         name: "check-macos",
         options: "[--yes]",
@@ -68,10 +96,14 @@ const TASKS: &[Task] = &[
 ];
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let inside = INSIDE.iter().find(|(name, _)| arguments.first().is_some_and(|first| first == name));
+    if let Some((name, run)) = inside {
+        return exit(name, run(&arguments[1..]));
+    }
     if std::process::id() == 1 {
         init::run();
     }
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((name, options)) = arguments.split_first() else {
         print!("{}", usage());
         return ExitCode::from(2);
@@ -88,7 +120,11 @@ fn main() -> ExitCode {
         eprint!("cargo xtask {name}: unknown option {unknown:?}\n{}", usage());
         return ExitCode::from(2);
     }
-    match (task.run)(options) {
+    exit(name, (task.run)(options))
+}
+
+fn exit(name: &str, result: Result) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cargo xtask {name}: {error}");

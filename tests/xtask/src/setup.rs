@@ -19,11 +19,13 @@ pub enum Need {
     Bench,
     /// To type-check for macOS.
     Macos,
+    /// To make the Debian package.
+    Package,
 }
 
 impl Need {
     /// Everything.
-    pub const ALL: [Need; 5] = [Need::Build, Need::Test, Need::Vm, Need::Bench, Need::Macos];
+    pub const ALL: [Need; 6] = [Need::Build, Need::Test, Need::Vm, Need::Bench, Need::Macos, Need::Package];
 }
 
 /// How an item is installed.
@@ -54,6 +56,7 @@ const PYTHON_PACKAGES: &[&str] = &[
     "pandas==3.1.1",
     "polars==2.1.0",
     "posix-ipc==1.3.2",
+    "prometheus-client==0.26.0",
     "pyarrow==26.0.1",
     "sysv-ipc==1.2.0",
     "ziglang==0.17.1",
@@ -88,6 +91,20 @@ const ITEMS: &[Item] = &[
         is_present: || place::program("cargo-nextest").is_some(),
         install: Install::Cargo("cargo-nextest", "0.9.143"),
         elsewhere: "",
+    },
+    Item {
+        name: "cargo-deb",
+        needed_by: &[Need::Package],
+        is_present: || place::program("cargo-deb").is_some(),
+        install: Install::Cargo("cargo-deb", "3.8.0"),
+        elsewhere: "",
+    },
+    Item {
+        name: "systemd-analyze, dpkg-deb",
+        needed_by: &[Need::Package],
+        is_present: || place::program("systemd-analyze").is_some() && place::program("dpkg-deb").is_some(),
+        install: Install::Debian(&["systemd", "dpkg"]),
+        elsewhere: "install systemd and dpkg",
     },
     Item {
         name: "kernel headers",

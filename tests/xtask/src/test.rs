@@ -4,7 +4,7 @@ use crate::build::{self, Profile, static_cargo};
 use crate::command::{cargo, command, run as run_to_end};
 use crate::setup::{self, Consent, Need};
 use crate::steps::Steps;
-use crate::{Result, dist, macos, place, vm};
+use crate::{Result, dist, licences, macos, package, place, vm};
 use std::fs;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,12 +38,13 @@ pub fn run(options: &[String]) -> Result {
 }
 
 fn run_steps(steps: &mut Steps, options: &[String], seed: Seed) -> Result {
-    let needs = [Need::Build, Need::Test, Need::Vm, Need::Macos];
+    let needs = [Need::Build, Need::Test, Need::Vm, Need::Macos, Need::Package];
     let plan = setup::plan(&needs, Consent::from_options(options)?)?;
     steps.step("format", format)?;
     // Before anything is installed: on a bare machine this proves that the analyzer needs none of it.
     steps.step("analyzer, built by itself", || build::build(Profile::Ci, &["ipc-analyzer"]))?;
     steps.step("setup", || plan.install())?;
+    steps.step("licences", licences::check)?;
     steps.step("build", || {
         run_to_end(static_cargo(&["build", "--profile", Profile::Ci.name()]).args(["--workspace", "--all-targets"]))
     })?;
@@ -54,6 +55,7 @@ fn run_steps(steps: &mut Steps, options: &[String], seed: Seed) -> Result {
         run_to_end(static_cargo(&["test", "--doc", "--profile", Profile::Ci.name()]).arg("--workspace"))
     })?;
     steps.step("static programs in an empty root", || dist::prove(&Profile::Ci.folder()))?;
+    steps.step("Debian package", || package::prove(Profile::Ci))?;
     steps.step("kernel matrix", || vm::boot_all(seed))?;
     steps.step("analyzer for macOS, type-checked", macos::check)
 }
