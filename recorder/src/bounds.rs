@@ -92,26 +92,27 @@ impl Bounds {
         self.segment_bytes.unwrap_or_else(|| fitting().clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES))
     }
 
-    /// Why nothing more may be written to this directory, where a trace takes so much already; `at_end`: what was to be kept
-    /// free may be used.
-    pub fn refuses(&self, directory: &Path, taken: Taken, at_end: bool) -> Option<String> {
-        if !at_end && taken.parts + taken.log > self.max_bytes.saturating_add(self.max_bytes / SEGMENTS * 2) {
-            return Some(format!("--max-size allows no more ({} are there)", HumanBytes(taken.parts + taken.log)));
+    /// What of it the parts may take.
+    pub fn max_parts_bytes(&self) -> u64 {
+        self.max_bytes - self.max_log_bytes()
+    }
+
+    fn max_log_bytes(&self) -> u64 {
+        const MOST: u64 = 1 << 30;
+        (self.max_bytes / SEGMENTS * 2).min(MOST)
+    }
+
+    /// Why nothing more may be written to this directory, where the log takes so much already, which may take as much again
+    /// for a while as it becomes parts; `at_end`: what was to be kept free may be used.
+    pub fn refuses(&self, directory: &Path, log: u64, at_end: bool) -> Option<String> {
+        if log > self.max_log_bytes() {
+            return Some(format!("--max-size allows no more before the log has become parts ({} of it)", HumanBytes(log)));
         }
         let disk = Disk::of(directory);
-        let reserve = taken.log + TABLES_BYTES + if at_end { 0 } else { self.keep_free.bytes_of(disk.size) };
+        let reserve = log + TABLES_BYTES + if at_end { 0 } else { self.keep_free.bytes_of(disk.size) };
         let (free, reserve) = (HumanBytes(disk.available), HumanBytes(reserve));
         (free.0 < reserve.0).then(|| format!("{free} of the disk are free, {reserve} are to stay so"))
     }
-}
-
-/// What a trace takes of the disk, bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Taken {
-    /// Its parts.
-    pub parts: u64,
-    /// What is to become parts, which may take as much again for a while.
-    pub log: u64,
 }
 
 /// A file system. One that does not tell has room.

@@ -1,6 +1,6 @@
 //! The flight recorder: the last of what happened, in memory; a trace of it when somebody asks or something happens.
 
-use crate::bounds::{Bounds, Taken};
+use crate::bounds::Bounds;
 use crate::directory::{Directory, Error, named};
 use crate::parts::Parts;
 use crate::priority;
@@ -8,6 +8,7 @@ use crate::record::summarize;
 use crate::session;
 use crate::writer::Destination;
 use arrow::array::RecordBatch;
+use indicatif::HumanBytes;
 use ipc_schema::losses::Source;
 use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::store::log::{BlockWriter, Blocks, Rows, Standing};
@@ -110,7 +111,10 @@ impl Flight {
         }
         let parts = self.written.iter().flat_map(|manifest| &manifest.parts);
         let (room, there) = (self.bytes() as u64, parts.map(|part| part.bytes).sum::<u64>());
-        self.settings.bounds.refuses(&self.settings.directory, Taken { parts: there, log: room }, false)
+        if there + room > self.settings.bounds.max_bytes {
+            return Some(format!("{} of traces were written, --max-size allows no more", HumanBytes(there)));
+        }
+        self.settings.bounds.refuses(&self.settings.directory, room, false)
     }
 
     /// Waits for the trace before; that it failed is no reason to stop.
@@ -226,7 +230,7 @@ fn write_trace(path: &Path, manifest: Manifest, pieces: &[Arc<Piece>], living: &
     priority::set(priority::CONVERTER);
     let (directory, _) = Directory::create(path)?;
     let mut session = manifest.session.clone();
-    let mut parts = Parts::begin(&directory, manifest, u64::MAX)?;
+    let mut parts = Parts::begin(&directory, manifest, Bounds::NONE)?;
     let blocks = pieces.iter().map(|piece| piece.blocks.as_slice()).chain([living]);
     (session.calls, session.lost_calls) = parts.fill(blocks.flat_map(rows_of))?;
     parts.complete(session, None)?;

@@ -2,7 +2,7 @@
 //!
 //! A disk that refuses is no reason to stop: blocks wait in memory, as many as are allowed, until it takes them.
 
-use crate::bounds::{Bounds, Taken};
+use crate::bounds::Bounds;
 use crate::directory::{Directory, Error, named};
 use arrow::array::RecordBatch;
 use ipc_schema::losses::{self, Source};
@@ -117,12 +117,12 @@ impl Log {
         Ok(())
     }
 
-    /// Writes what was added, and what waits, as far as the bounds allow, of which the rest of the trace has `taken` its part;
-    /// see [`Bounds::refuses`].
+    /// Writes what was added, and what waits, as far as the bounds allow; `others`: bytes of the other segments. See
+    /// [`Bounds::refuses`].
     ///
     /// # Errors
     /// The disk refuses: then it waits.
-    pub fn write(&mut self, taken: Taken, at_end: bool) -> io::Result<()> {
+    pub fn write(&mut self, others: u64, at_end: bool) -> io::Result<()> {
         if !self.block.is_empty() {
             let block = Block { bytes: self.block.finish()?, calls: self.block_calls, until_ns: self.until_ns };
             self.block_calls = 0;
@@ -130,8 +130,8 @@ impl Log {
             self.waiting.push_back(block);
         }
         while let Some(block) = self.waiting.pop_front() {
-            let taken = Taken { log: taken.log + self.segment.bytes, ..taken };
-            if let Some(reason) = self.bounds.refuses(self.folder.path(), taken, at_end) {
+            let refused = self.bounds.refuses(self.folder.path(), others + self.segment.bytes, at_end);
+            if let Some(reason) = refused {
                 self.waiting.push_front(block);
                 return Err(io::Error::new(ErrorKind::StorageFull, reason));
             }

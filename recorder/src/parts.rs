@@ -3,6 +3,7 @@
 //! A `*.parquet` is always whole: it is written under a dot-name, synced, renamed, its directory synced, and only then
 //! listed in `trace.json`, which is itself replaced atomically, and which says in the same stroke that the segment is done.
 
+use crate::bounds::Bounds;
 use crate::directory::{Directory, Error, named};
 use crate::log::{self, GivenUp, Segment};
 use ipc_schema::losses::{ROTATED_OUT, WRITE_FAILED};
@@ -29,8 +30,7 @@ struct Group {
 /// The parts of a trace.
 pub struct Parts {
     directory: Directory,
-    /// What there may be of them and the log.
-    max_bytes: u64,
+    bounds: Bounds,
     /// What `trace.json` holds.
     pub manifest: Manifest,
     numbers: Numbers,
@@ -45,10 +45,10 @@ impl Parts {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn begin(directory: &Directory, manifest: Manifest, max_bytes: u64) -> Result<Parts, Error> {
+    pub fn begin(directory: &Directory, manifest: Manifest, bounds: Bounds) -> Result<Parts, Error> {
         let numbers = Numbers::behind(&manifest.parts);
         let groups = VecDeque::new();
-        let parts = Parts { directory: directory.clone(), max_bytes, manifest, numbers, groups, lost_calls: 0 };
+        let parts = Parts { directory: directory.clone(), bounds, manifest, numbers, groups, lost_calls: 0 };
         parts.write_manifest(&parts.manifest)?;
         Ok(parts)
     }
@@ -132,7 +132,7 @@ impl Parts {
 
     /// How many groups have to go for so many bytes more, and the parts that stay.
     fn too_old(&self, more: u64) -> (usize, Vec<Part>) {
-        let mut excess = (self.bytes() + more).saturating_sub(self.max_bytes);
+        let mut excess = (self.bytes() + more).saturating_sub(self.bounds.max_parts_bytes());
         let mut count = 0;
         while let Some(group) = self.groups.get(count).filter(|_| excess > 0) {
             excess = excess.saturating_sub(group.bytes);

@@ -1,6 +1,6 @@
 //! Where rows go: into the log at once, from there into parts beside the recording.
 
-use crate::bounds::{Bounds, Taken};
+use crate::bounds::Bounds;
 use crate::directory::{Directory, Error};
 use crate::log::{self, Log, Segment};
 use crate::parts::Parts;
@@ -25,12 +25,17 @@ use std::time::{Duration, Instant};
 /// How long what failed waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How often it is said at most that the disk does not take what waits.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
 /// A trace that is being written.
 pub struct Sink {
     directory: Directory,
     log: Log,
     /// Why the disk does not take what waits.
-    trouble: Option<Source>,
+    trouble: Option<Trouble>,
+    /// When that was said last.
+    said: Option<Instant>,
     /// Segments that still tell what lives.
     closed: Vec<Segment>,
     /// Whether the segment tells all that lives, and when that was asked for.
@@ -42,6 +47,13 @@ pub struct Sink {
     _lock: Option<File>,
 }
 
+/// Why the disk does not take what waits.
+struct Trouble {
+    /// What is lost for it is lost as this.
+    source: Source,
+    is_said: bool,
+}
+
 impl Sink {
     /// Begins a trace in a directory, which exists and is empty.
     ///
@@ -50,12 +62,13 @@ impl Sink {
     pub fn begin(directory: &Directory, manifest: Manifest, bounds: Bounds) -> Result<Sink, Error> {
         let lock = directory.lock();
         let log = Log::begin(directory, bounds, manifest.session.start_ns)?;
-        let parts = Parts::begin(directory, manifest, bounds.max_bytes)?;
+        let parts = Parts::begin(directory, manifest, bounds)?;
         let cannot_start = |error| Error::write(directory.path(), format!("no thread for it: {error}"));
         Ok(Sink {
             directory: directory.clone(),
             log,
             trouble: None,
+            said: None,
             closed: Vec::new(),
             is_told: true,
             asked: None,
@@ -65,11 +78,10 @@ impl Sink {
         })
     }
 
-    /// What the trace takes of the disk, but for the segment that is being written.
-    fn taken(&self) -> Taken {
+    /// Bytes of the log, but for the segment that is being written.
+    fn log_bytes(&self) -> u64 {
         let closed = self.closed.iter().map(|segment| segment.bytes).sum::<u64>();
-        let parts = self.converter.parts_bytes.load(Ordering::Relaxed);
-        Taken { parts, log: self.converter.waiting_bytes() + closed }
+        self.converter.waiting_bytes() + closed
     }
 
     /// Has what was written become parts, which are smaller; whether that was possible.
@@ -85,8 +97,7 @@ impl Sink {
 
 impl Destination for Sink {
     fn bytes(&self) -> u64 {
-        let Taken { parts, log } = self.taken();
-        parts + log + self.log.bytes()
+        self.converter.parts_bytes.load(Ordering::Relaxed) + self.log_bytes() + self.log.bytes()
     }
 
     fn write(&mut self, table: &Table, standing: Standing, until_ns: i64, batch: &RecordBatch) -> Result<(), Error> {
@@ -94,27 +105,32 @@ impl Destination for Sink {
     }
 
     fn flush(&mut self) {
-        let written = self.log.write(self.taken(), false);
+        let written = self.log.write(self.log_bytes(), false);
         let directory = self.directory.path().display();
         // To make room goes before what a crash would take.
         if self.is_told || written.is_err() {
             self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
         }
-        match written {
-            Ok(()) if self.trouble.take().is_some() => anstream::eprintln!("ipc-recorder: {directory}: writing again"),
-            Err(error) if self.trouble.is_none() => {
-                self.trouble = Some(log::source_of(&error));
-                anstream::eprintln!(
-                    "ipc-recorder: cannot write to {directory}: {error}; what is recorded waits in memory, as long as \
-                     that lasts"
-                );
+        match (written, self.trouble.take()) {
+            (Err(_), Some(trouble)) => self.trouble = Some(trouble),
+            (Err(error), None) => {
+                let is_said = self.said.is_none_or(|said| said.elapsed() >= SAID_EVERY);
+                self.trouble = Some(Trouble { source: log::source_of(&error), is_said });
+                if is_said {
+                    self.said = Some(Instant::now());
+                    let meanwhile = "what is recorded waits in memory, as long as that lasts";
+                    anstream::eprintln!("ipc-recorder: cannot write to {directory}: {error}; {meanwhile}");
+                }
             }
-            Ok(()) | Err(_) => {}
+            (Ok(()), Some(Trouble { is_said: true, .. })) => {
+                anstream::eprintln!("ipc-recorder: {directory}: writing again");
+            }
+            (Ok(()), _) => {}
         }
     }
 
     fn refuses(&self, table: &Table) -> Option<Source> {
-        self.trouble.filter(|_| self.log.is_overfull(table))
+        Some(self.trouble.as_ref()?.source).filter(|_| self.log.is_overfull(table))
     }
 
     fn turn(&mut self) -> bool {
@@ -166,7 +182,7 @@ impl Destination for Sink {
         };
         self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
         let mut given_up = None;
-        while let Err(error) = self.log.write(self.taken(), true) {
+        while let Err(error) = self.log.write(self.log_bytes(), true) {
             if !self.make_room() {
                 given_up = Some(self.log.give_up(&error));
                 break;

@@ -138,7 +138,7 @@ fn signals_ask_for_a_trace_of_what_was_kept_and_no_more() {
     let first = &flight.traces()[0];
     let read = calls::read(first);
     assert!(
-        read.iter().any(|call| call.outcome == "open" && call.pid == waits.pid()),
+        read.iter().any(|call| call.outcome == "open" && call.comm == "ipc-workload"),
         "what is open is in it: {read:?}"
     );
     assert!(read.len() < 100, "what is older than a second is not: {} calls", read.len());
