@@ -106,7 +106,10 @@ impl Bounds {
     /// for a while as it becomes parts; `at_end`: what was to be kept free may be used.
     pub fn refuses(&self, directory: &Path, log: u64, at_end: bool) -> Option<String> {
         if log > self.max_log_bytes() {
-            return Some(format!("--max-size allows no more before the log has become parts ({} of it)", HumanBytes(log)));
+            return Some(format!(
+                "--max-size allows no more before the log has become parts ({} of it)",
+                HumanBytes(log)
+            ));
         }
         let disk = Disk::of(directory);
         let reserve = log + TABLES_BYTES + if at_end { 0 } else { self.keep_free.bytes_of(disk.size) };
