@@ -32,6 +32,9 @@ pub fn repair(path: &Path) -> Result<Option<Repaired>, Error> {
     let mut manifest = trace::read_manifest(&files)?;
     let failed = |error: io::Error| Error::Usage(format!("cannot repair {}: {error}", path.display()));
     if let Files::Packed(..) = files {
+        if manifest.log_from.is_none() {
+            return Ok(None);
+        }
         let unpack = "unpack it with tar -xf, and repair what comes out";
         return Err(Error::Usage(format!("{} is a tar: {unpack}", path.display())));
     }

@@ -70,12 +70,14 @@ impl Parts {
         losses.retain(|loss| loss.count != Some(0));
         let trace_id = self.manifest.trace_id.clone();
         let directory = self.directory.clone();
-        let mut read_calls = 0;
+        let (mut read_calls, mut lost_calls) = (0, 0);
         let parts = self.write(|conversion| {
             let failed = |what: &dyn std::fmt::Display| Error::write(directory.path(), what);
             for rows in Final::of(log.open_file(&name)?) {
                 if rows.table.name == CALLS.name {
                     read_calls += rows.batch.num_rows() as u64;
+                } else if rows.table.name == LOSSES.name {
+                    lost_calls += loss::calls_of(&rows.batch);
                 }
                 conversion.add(&rows).map_err(|error| failed(&error))?;
             }
@@ -90,13 +92,17 @@ impl Parts {
             let _ = next.sync_data(); // its own syncing finds out
         }
         let group = group(segment, read_calls, &parts);
+        let lost_here: i64 = losses.iter().filter_map(|loss| loss.count).sum();
+        let mut session = self.manifest.session.clone();
+        session.lost_calls += lost_calls + lost_here; // what a crash would leave
         let manifest = Manifest {
+            session,
             parts: kept.into_iter().chain(parts).collect(),
             log_from: Some(segment.number + 1),
             ..self.manifest.clone()
         };
         let is_durable = self.commit(manifest)?;
-        self.lost_calls += losses.iter().filter_map(|loss| loss.count).sum::<i64>();
+        self.lost_calls += lost_here;
         let removed: Vec<Group> = self.groups.drain(..too_old).collect();
         for file in removed.iter().flat_map(|group| &group.files) {
             self.remove(file);

@@ -10,9 +10,9 @@ use ipc_schema::losses::{self, Source};
 use ipc_schema::manifest::{Manifest, Part};
 use ipc_schema::store::convert::{Conversion, Numbers, Place};
 use ipc_schema::store::log::{self, Blocks, Rows, Standing};
-use ipc_schema::store::loss::Loss;
+use ipc_schema::store::loss::{self, Loss};
 use ipc_schema::store::session;
-use ipc_schema::tables::{CALLS, SESSION, Table};
+use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};
 use open::Open;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -69,7 +69,8 @@ pub fn read_into(trace: &Files, manifest: &mut Manifest, folder: TempDir, for_go
     let place = folder.path().to_owned();
     let conversion = Conversion::new(Folder(place.clone()), CREATED_BY, &Numbers::behind(&manifest.parts));
     let (open, damage) = (Open::default(), Vec::new());
-    let mut reading = Reading { folder, conversion, open, until_ns: None, gap_from_ns: None, written_ns: 0, damage };
+    let mut reading =
+        Reading { folder, conversion, open, until_ns: None, gap_from_ns: None, written_ns: 0, lost_calls: 0, damage };
     let read = reading.read_all(trace, &segments(trace, manifest.log_from.unwrap_or(0))?, manifest);
     read.and_then(|()| reading.finish(manifest, for_good)).map_err(|what| no_room(trace.path(), &place, &what))
 }
@@ -89,6 +90,8 @@ struct Reading {
     gap_from_ns: Option<i64>,
     /// When the log was last written to, nanoseconds since the epoch.
     written_ns: i64,
+    /// As many as the log says.
+    lost_calls: i64,
     damage: Vec<String>,
 }
 
@@ -169,6 +172,9 @@ impl Reading {
     }
 
     fn add(&mut self, rows: &Rows) -> Result<(), String> {
+        if rows.table.name == LOSSES.name {
+            self.lost_calls = self.lost_calls.saturating_add(loss::calls_of(&rows.batch));
+        }
         self.conversion.add(rows).map_err(|error| error.to_string())
     }
 
@@ -183,6 +189,7 @@ impl Reading {
         let parts = manifest.parts.iter().chain(&self.conversion.done);
         let calls: u64 = parts.filter(|part| part.table == CALLS.name).map(|part| part.rows).sum();
         manifest.session.calls = i64::try_from(calls).unwrap_or(i64::MAX);
+        manifest.session.lost_calls = manifest.session.lost_calls.saturating_add(self.lost_calls);
         if for_good {
             let (standing, until_ns) = (Standing::Final, 0);
             self.add(&Rows { table: &SESSION, standing, until_ns, batch: session::row(manifest)? })?;
