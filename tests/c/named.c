@@ -63,11 +63,15 @@ int main(int count, char **arguments) {
     static struct name names[128];
     int started = 0;
     sigset_t term;
+    key_t key;
     must_wait = strcmp(arguments[1], "wait") == 0;
     sigemptyset(&term);
     sigaddset(&term, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &term, NULL);
-    semaphore = semget((key_t)strtoul(arguments[2], NULL, 0), 2, IPC_CREAT | IPC_EXCL | 0600);
+    key = (key_t)strtoul(arguments[2], NULL, 0);
+    if ((semaphore = semget(key, 0, 0)) != -1)
+        semctl(semaphore, 0, IPC_RMID); /* of a run that was killed */
+    semaphore = semget(key, 2, IPC_CREAT | IPC_EXCL | 0600);
     check(semaphore, "semget");
     for (int i = 3; i < count && strcmp(arguments[i], "--") != 0 && started < 128; i++, started++) {
         names[started] = decoded(arguments[i]);
