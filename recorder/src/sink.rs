@@ -17,15 +17,15 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long what failed waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How often it is said at most that the disk does not take what waits.
+/// How often it is said at most what is wrong with the disk.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// A trace that is being written.
@@ -34,7 +34,7 @@ pub struct Sink {
     log: Log,
     /// Why the disk does not take what waits.
     trouble: Option<Trouble>,
-    /// When that was said last.
+    /// When anything was said last.
     said: Option<Instant>,
     /// Segments that still tell what lives.
     closed: Vec<Segment>,
@@ -84,6 +84,16 @@ impl Sink {
         self.converter.waiting_bytes() + closed
     }
 
+    /// Says what is wrong, unless something was said a moment ago; whether it did.
+    fn say(&mut self, what: &str) -> bool {
+        let is_due = self.said.is_none_or(|said| said.elapsed() >= SAID_EVERY);
+        if is_due {
+            self.said = Some(Instant::now());
+            anstream::eprintln!("ipc-recorder: {}: {what}", self.directory.path().display());
+        }
+        is_due
+    }
+
     /// Has what was written become parts, which are smaller; whether that was possible.
     fn make_room(&mut self) -> bool {
         if self.log.bytes() > 0
@@ -106,7 +116,6 @@ impl Destination for Sink {
 
     fn flush(&mut self) {
         let written = self.log.write(self.log_bytes(), false);
-        let directory = self.directory.path().display();
         // To make room goes before what a crash would take.
         if self.is_told || written.is_err() {
             self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
@@ -114,16 +123,12 @@ impl Destination for Sink {
         match (written, self.trouble.take()) {
             (Err(_), Some(trouble)) => self.trouble = Some(trouble),
             (Err(error), None) => {
-                let is_said = self.said.is_none_or(|said| said.elapsed() >= SAID_EVERY);
+                let meanwhile = "what is recorded waits in memory, as long as that lasts";
+                let is_said = self.say(&format!("cannot write: {error}; {meanwhile}"));
                 self.trouble = Some(Trouble { source: log::source_of(&error), is_said });
-                if is_said {
-                    self.said = Some(Instant::now());
-                    let meanwhile = "what is recorded waits in memory, as long as that lasts";
-                    anstream::eprintln!("ipc-recorder: cannot write to {directory}: {error}; {meanwhile}");
-                }
             }
             (Ok(()), Some(Trouble { is_said: true, .. })) => {
-                anstream::eprintln!("ipc-recorder: {directory}: writing again");
+                anstream::eprintln!("ipc-recorder: {}: writing again", self.directory.path().display());
             }
             (Ok(()), _) => {}
         }
@@ -134,8 +139,9 @@ impl Destination for Sink {
     }
 
     fn turn(&mut self) -> bool {
-        if self.syncer.has_failed() {
-            self.log.break_off(); // what it holds may be lost; it is not tried again
+        if let Some(error) = self.syncer.failure() {
+            self.log.break_off(); // it is not tried again
+            self.say(&format!("{error} as the disk was asked to keep what was written; what is gone will be counted"));
         }
         // That it cannot begin is no news: writing tells.
         if self.closed.is_empty()
@@ -288,7 +294,7 @@ struct Syncer {
 #[derive(Default)]
 struct SyncState {
     is_asked: AtomicBool,
-    has_failed: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
     /// Nanoseconds since the epoch.
     durable_until_ns: AtomicI64,
 }
@@ -303,7 +309,7 @@ impl Syncer {
                 of_thread.is_asked.store(false, Ordering::Release);
                 match file.sync_data() {
                     Ok(()) => of_thread.durable_until_ns.store(until_ns, Ordering::Relaxed),
-                    Err(_) => of_thread.has_failed.store(true, Ordering::Release),
+                    Err(error) => *of_thread.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
                 }
             }
         };
@@ -323,8 +329,8 @@ impl Syncer {
         }
     }
 
-    /// Whether something was lost since this was last asked.
-    fn has_failed(&self) -> bool {
-        self.state.has_failed.swap(false, Ordering::AcqRel)
+    /// Why something may have been lost since this was last asked.
+    fn failure(&self) -> Option<io::Error> {
+        self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

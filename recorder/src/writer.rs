@@ -249,8 +249,12 @@ impl Writer {
         let Some(source) = self.sink.refuses(table).filter(|_| table.name != LOSSES.name) else { return false };
         let from_ns = self.from_ns;
         let gap = self.gap.get_or_insert(Gap { source, from_ns, calls: 0, others: 0 });
-        let lost = if table.name == CALLS.name { &mut gap.calls } else { &mut gap.others };
-        *lost += if standing == Standing::Final { rows as i64 } else { 0 };
+        let rows = if standing == Standing::Final { rows as i64 } else { 0 };
+        match table.name {
+            name if name == CALLS.name => gap.calls += rows,
+            name if name == SEM_OPS.name => {} // they go with their calls
+            _ => gap.others += rows,
+        }
         true
     }
 
