@@ -88,6 +88,7 @@ impl Log {
     pub fn begin(directory: &Directory, bounds: Bounds, from_ns: i64) -> Result<Log, Error> {
         let folder = directory.folder(FOLDER)?;
         let file = create(&folder, 0)?;
+        folder.sync()?;
         Ok(Log {
             bounds,
             segment_bytes: bounds.segment_bytes_in(directory.path()),
@@ -173,6 +174,14 @@ impl Log {
         self.is_broken = true;
     }
 
+    /// The folder of the segments, to be synced: their names.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn folder(&self) -> Result<Arc<File>, Error> {
+        self.folder.open_file(".").map(Arc::new)
+    }
+
     /// The file of the segment, to be synced.
     pub fn file(&self) -> Arc<File> {
         self.segment.file.clone()
@@ -190,7 +199,7 @@ impl Log {
             || (self.segment.bytes > 0 && self.begun.elapsed() >= SEGMENT_AGE)
     }
 
-    /// Begins the next segment; the one that is closed.
+    /// Begins the next segment; the one that is closed. Neither it nor the folder is synced.
     ///
     /// # Errors
     /// The disk refuses: the segment goes on.
@@ -229,9 +238,7 @@ impl Log {
 fn create(folder: &Directory, number: u32) -> Result<Arc<File>, Error> {
     let name = name_of(number);
     let _ = folder.remove_file(&name); // of a try that failed
-    let file = folder.create_file(&name)?;
-    folder.sync()?;
-    Ok(Arc::new(file))
+    folder.create_file(&name).map(Arc::new)
 }
 
 /// Under which name what a disk refused is lost.

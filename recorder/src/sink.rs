@@ -148,7 +148,9 @@ impl Destination for Sink {
             && self.log.is_full()
             && let Ok(segment) = self.log.next_segment()
         {
-            self.syncer.sync(segment.file.clone(), segment.to_ns);
+            // Before anything in the next one counts as durable.
+            let folder = self.log.folder().ok();
+            [Some(segment.file.clone()), folder].into_iter().flatten().for_each(|f| self.syncer.sync(f, segment.to_ns));
             self.closed.push(segment);
             (self.asked, self.is_told) = (None, false);
         }

@@ -130,6 +130,19 @@ impl Disk {
     }
 }
 
+impl Disk {
+    fn trace(&self) -> PathBuf {
+        self.0.join("trace")
+    }
+
+    /// A recording of semaphores onto it.
+    fn recorder(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(programs::path("ipc-recorder"));
+        command.arg("record").arg("-o").arg(self.trace()).args(["--syscall", "%sem"]).args(options);
+        command
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
@@ -148,11 +161,9 @@ fn a_disk_that_was_full_costs_the_calls_of_that_time_and_they_are_counted() {
     }
     let recording = Recording::new();
     let disk = Disk::mount(recording.path("disk"), 4 << 20);
-    let mut command = Command::new(programs::path("ipc-recorder"));
-    command.arg("record").arg("-o").arg(disk.0.join("trace"));
-    command.args(["--syscall", "%sem", "--comm", "ipc-workload", "--memory", "32MiB", "--max-size", "1500KiB"]);
+    let command = disk.recorder(&["--comm", "ipc-workload", "--memory", "32MiB", "--max-size", "1500KiB"]);
     let recorder = Running::start(command, recording.folder(), "record");
-    wait_until("it records", || disk.0.join("trace/trace.json").exists());
+    wait_until("it records", || disk.trace().join("trace.json").exists());
     let perform = |rounds: &str| {
         let workload = programs::workload(&[PING_PONG[0], PING_PONG[1], rounds]);
         Performed::read(&run(workload, recording.folder(), "workload").with_code(0).stdout).total()
@@ -170,8 +181,8 @@ fn a_disk_that_was_full_costs_the_calls_of_that_time_and_they_are_counted() {
     performed += perform("20000");
     recorder.signal(Signal::INT);
     let ended = recorder.wait(LONG).with_code(0);
-    let trace = Trace::open(&disk.0.join("trace"));
-    run(programs::analyzer(&["verify"], &disk.0.join("trace")), recording.folder(), "verify").with_code(0);
+    let trace = Trace::open(&disk.trace());
+    run(programs::analyzer(&["verify"], &disk.trace()), recording.folder(), "verify").with_code(0);
     let rows: u64 = trace.calls_by_operation().values().sum();
     assert_eq!(rows + trace.lost_calls(), performed, "rows and losses are the calls performed");
     let gap = lost(&trace, "disk_full");
@@ -193,17 +204,16 @@ fn a_disk_that_stays_full_keeps_what_was_written() {
     }
     let recording = Recording::new();
     let disk = Disk::mount(recording.path("disk"), 4 << 20);
-    let mut command = Command::new(programs::path("ipc-recorder"));
-    command.arg("record").arg("-o").arg(disk.0.join("trace")).args(["--syscall", "%sem", "--memory", "32MiB", "--"]);
+    let mut command = disk.recorder(&["--memory", "32MiB", "--"]);
     command.arg(programs::path("ipc-workload")).args([PING_PONG[0], PING_PONG[1], "500000"]);
     let ended = run(command, recording.folder(), "record").with_code(0);
     let performed = Performed::read(&ended.stdout);
-    let trace = Trace::open(&disk.0.join("trace"));
+    let trace = Trace::open(&disk.trace());
     let rows: u64 = trace.calls_by_operation().values().sum();
     println!("{rows} calls on 4 MiB, {} lost", trace.lost_calls());
     assert_eq!(rows + trace.lost_calls(), performed.total());
     assert!(rows > 50_000 && !lost(&trace, "disk_full").is_empty());
-    run(programs::analyzer(&["verify"], &disk.0.join("trace")), recording.folder(), "verify").with_code(0);
+    run(programs::analyzer(&["verify"], &disk.trace()), recording.folder(), "verify").with_code(0);
 }
 
 #[test]
@@ -214,10 +224,8 @@ fn what_is_to_stay_free_stays_free() {
     }
     let recording = Recording::new();
     let disk = Disk::mount(recording.path("disk"), 16 << 20);
-    let mut command = Command::new(programs::path("ipc-recorder"));
-    command.arg("record").arg("-o").arg(disk.0.join("trace")).args(["--keep-free", "10MiB", "--syscall", "%sem"]);
-    let mut recorder = Running::start(command, recording.folder(), "record");
-    wait_until("it records", || disk.0.join("trace/trace.json").exists() || recorder.has_ended());
+    let mut recorder = Running::start(disk.recorder(&["--keep-free", "10MiB"]), recording.folder(), "record");
+    wait_until("it records", || disk.trace().join("trace.json").exists() || recorder.has_ended());
     let workload = programs::workload(&[PING_PONG[0], PING_PONG[1], "800000"]);
     let mut workload = Running::start(workload, recording.folder(), "workload");
     let mut least = u64::MAX;
