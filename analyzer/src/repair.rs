@@ -6,6 +6,7 @@ use crate::files::Files;
 use crate::recover;
 use crate::trace;
 use ipc_schema::manifest::{self, Manifest};
+use ipc_schema::store::log;
 use ipc_schema::tables::{CALLS, TABLES};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -38,7 +39,7 @@ pub fn repair(path: &Path) -> Result<Option<Repaired>, Error> {
         let unpack = "unpack it with tar -xf, and repair what comes out";
         return Err(Error::Usage(format!("{} is a tar: {unpack}", path.display())));
     }
-    let (left_over, log) = (left_over(path), path.join(recover::FOLDER));
+    let (left_over, log) = (left_over(path), path.join(log::FOLDER));
     if manifest.log_from.is_none() && left_over.is_empty() && !log.exists() {
         return Ok(None);
     }

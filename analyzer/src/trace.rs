@@ -5,16 +5,15 @@ use crate::error::Error;
 use crate::files::{Files, Stored, Within};
 use crate::recover::{self, Recovered};
 use ipc_schema::manifest::{self, BLOCK_BYTES, Manifest};
+use ipc_schema::store::convert::is_part;
 use ipc_schema::tables::{self, Table};
 use ipc_schema::version::FormatVersion;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A manifest larger than this is refused: it holds some 150 bytes per part.
-const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// How a checksum begins in the manifest.
 pub const CHECKSUM_PREFIX: &str = "xxh3_128:";
 
@@ -117,7 +116,8 @@ impl Trace {
     fn add_listed_parts(&mut self, files: &Files, parts: &[manifest::Part]) -> Result<(), Error> {
         let mut seen = HashSet::new();
         for listed in parts {
-            let relative = check_inside(&listed.file).map_err(|what| self.manifest_error(what))?;
+            let outside = || self.manifest_error(format!("part {:?} lies outside the trace: refused", listed.file));
+            let relative = listed.inside().ok_or_else(outside)?;
             // A table of a later minor change: its parts are nobody's business here.
             let Some(table) = tables::by_name(&listed.table) else { continue };
             if relative.parent() != Some(Path::new(table.name)) {
@@ -171,10 +171,7 @@ impl Trace {
 /// A folder cannot be read.
 pub fn unlisted_parts(files: &Files, manifest: &Manifest) -> Result<Vec<(&'static Table, PathBuf)>, Error> {
     let known: HashSet<&Path> = manifest.parts.iter().map(|part| Path::new(&part.file)).collect();
-    let is_finished = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".parquet") && !name.starts_with('.')
-    };
+    let is_finished = |path: &PathBuf| is_part(&path.file_name().unwrap_or_default().to_string_lossy());
     let mut unlisted = Vec::new();
     for table in tables::TABLES {
         let found =
@@ -212,11 +209,11 @@ pub fn read_manifest(files: &Files) -> Result<Manifest, Error> {
         _ => not_a_trace(format!("it holds no {}", manifest::FILE_NAME)),
     })?;
     let (file, mut text) = (stored.path.clone(), Vec::new());
-    let read = stored.reader().and_then(|reader| reader.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut text));
+    let read = stored.reader().and_then(|reader| reader.take(manifest::BYTES_MAX + 1).read_to_end(&mut text));
     read.map_err(|error| Error::unreadable(&file, &error))?;
     let damaged = |what: String| Error::damaged(file.display().to_string(), what);
-    if text.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(damaged(format!("larger than {} MiB: not a manifest", MANIFEST_BYTES_MAX >> 20)));
+    if text.len() as u64 > manifest::BYTES_MAX {
+        return Err(damaged(format!("larger than {} MiB: not a manifest", manifest::BYTES_MAX >> 20)));
     }
     let broken =
         |error: serde_json::Error| damaged(format!("not a manifest of a trace ({error}); copy the trace again"));
@@ -242,13 +239,6 @@ fn check_version(path: &Path, version: Option<u64>, damaged: impl Fn(String) -> 
         return Err(damaged(format!("format version {version} never existed")));
     }
     Ok(())
-}
-
-/// The path of a part if it is relative and stays inside the directory.
-fn check_inside(file: &str) -> Result<&Path, String> {
-    let path = Path::new(file);
-    let inside = !file.is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)));
-    if inside { Ok(path) } else { Err(format!("part {file:?} lies outside the trace: refused")) }
 }
 
 /// The number behind `xxh3_128:`.

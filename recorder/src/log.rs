@@ -15,8 +15,6 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The folder of the log.
-pub const FOLDER: &str = "log";
 /// A segment is closed when it is this old, however small.
 const SEGMENT_AGE: Duration = Duration::from_secs(300);
 
@@ -33,11 +31,6 @@ pub struct GivenUp {
     pub lost: Loss,
     /// What there is little of is not lost.
     pub kept: Vec<Rows>,
-}
-
-/// The name of a segment in it.
-pub fn name_of(number: u32) -> String {
-    format!("{number:05}.{}", log::EXTENSION)
 }
 
 /// A segment that nothing is added to any more.
@@ -86,7 +79,7 @@ impl Log {
     /// # Errors
     /// The disk refuses.
     pub fn begin(directory: &Directory, bounds: Bounds, from_ns: i64) -> Result<Log, Error> {
-        let folder = directory.folder(FOLDER)?;
+        let folder = directory.folder(log::FOLDER)?;
         let file = create(&folder, 0)?;
         folder.sync()?;
         Ok(Log {
@@ -236,7 +229,7 @@ impl Log {
 }
 
 fn create(folder: &Directory, number: u32) -> Result<Arc<File>, Error> {
-    let name = name_of(number);
+    let name = log::name_of(number);
     let _ = folder.remove_file(&name); // of a try that failed
     folder.create_file(&name).map(Arc::new)
 }

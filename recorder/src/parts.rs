@@ -5,11 +5,11 @@
 
 use crate::bounds::Bounds;
 use crate::directory::{Directory, Error, named};
-use crate::log::{self, GivenUp, Segment};
+use crate::log::{GivenUp, Segment};
 use ipc_schema::losses::{ROTATED_OUT, WRITE_FAILED};
 use ipc_schema::manifest::{self, Manifest, Part, Session};
 use ipc_schema::store::convert::{Conversion, Numbers, Place};
-use ipc_schema::store::log::{Blocks, Rows, Standing};
+use ipc_schema::store::log::{self, Blocks, Rows, Standing};
 use ipc_schema::store::loss::{self, Loss};
 use ipc_schema::store::session;
 use ipc_schema::tables::{CALLS, LOSSES, SESSION, Table};

@@ -2,9 +2,13 @@
 
 use crate::version::FormatVersion;
 use serde::{Deserialize, Serialize};
+use std::path::{Component, Path};
 
 /// The name of the file in the trace's directory.
 pub const FILE_NAME: &str = "trace.json";
+
+/// What is larger is none: a manifest holds some 150 bytes per part.
+pub const BYTES_MAX: u64 = 64 << 20;
 
 /// The whole of `trace.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,6 +147,14 @@ pub struct Missing {
     pub reason: String,
     /// What helps.
     pub remedy: String,
+}
+
+impl Part {
+    /// Its path, if it is relative and stays inside the trace.
+    pub fn inside(&self) -> Option<&Path> {
+        let is_inside = Path::new(&self.file).components().all(|part| matches!(part, Component::Normal(_)));
+        (is_inside && !self.file.is_empty()).then(|| Path::new(&self.file))
+    }
 }
 
 impl Manifest {

@@ -19,8 +19,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The folder of the log.
-pub const FOLDER: &str = "log";
 const CREATED_BY: &str = concat!("ipc-analyzer ", env!("CARGO_PKG_VERSION"));
 
 /// What the log of a trace holds.
@@ -211,11 +209,10 @@ fn lost(manifest: &Manifest, source: Source, from_ns: i64, to_ns: i64) -> Result
 /// The segments of a log, in order.
 fn segments(trace: &Files, first: u32) -> Result<Vec<(u32, PathBuf)>, Error> {
     let number = |path: PathBuf| {
-        let name = path.file_name()?.to_str()?;
-        let number: u32 = name.strip_suffix(log::EXTENSION)?.strip_suffix('.')?.parse().ok()?;
+        let number = log::number_of(path.file_name()?.to_str()?)?;
         (number >= first).then_some((number, path))
     };
-    let mut found: Vec<(u32, PathBuf)> = trace.list(FOLDER)?.into_iter().filter_map(number).collect();
+    let mut found: Vec<(u32, PathBuf)> = trace.list(log::FOLDER)?.into_iter().filter_map(number).collect();
     found.sort();
     Ok(found)
 }

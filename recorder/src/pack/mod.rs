@@ -7,11 +7,12 @@ mod redact;
 
 use crate::Failure;
 use crate::cli::Pack;
+use crate::directory;
 use crate::privilege::Caller;
-use crate::{directory, log};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use ipc_schema::manifest::{self, Manifest};
-use ipc_schema::store::log::EXTENSION;
+use ipc_schema::store::convert::is_part;
+use ipc_schema::store::log;
 use ipc_schema::tables::{self, TABLES};
 use ipc_schema::text;
 use ipc_schema::version::FormatVersion;
@@ -24,13 +25,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use tar::{Builder, Header};
 use tempfile::NamedTempFile;
 use twox_hash::XxHash3_128;
 
-/// A manifest holds some 150 bytes per part.
-const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// A secret that is shorter could be guessed.
 const SECRET_BYTES_MIN: usize = 16;
 const SECRET_BYTES_MAX: u64 = 1 << 20;
@@ -111,7 +110,7 @@ impl Source {
         let (file, _) = open_within(&directory, Path::new(manifest::FILE_NAME))
             .map_err(|error| not_a_trace(format!("its {} cannot be read: {error}", manifest::FILE_NAME)))?;
         let mut text = Vec::new();
-        file.take(MANIFEST_BYTES_MAX).read_to_end(&mut text)?;
+        file.take(manifest::BYTES_MAX).read_to_end(&mut text)?;
         let no_manifest =
             |error: serde_json::Error| not_a_trace(format!("its {} is none: {error}", manifest::FILE_NAME));
         let version = FormatVersion(serde_json::from_slice::<Versioned>(&text).map_err(no_manifest)?.format_version);
@@ -146,18 +145,16 @@ impl Source {
     fn parts(&self) -> Result<BTreeSet<PathBuf>, Failure> {
         let mut parts = BTreeSet::new();
         for part in &self.manifest.parts {
-            let path = Path::new(&part.file);
-            let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
-            if !is_inside || path.parent() != Some(Path::new(&part.table)) || !parts.insert(path.to_owned()) {
-                return Err(self.damaged(path, "is listed twice, or not in the folder of its table"));
+            let inside = part.inside().filter(|path| path.parent() == Some(Path::new(&part.table)));
+            if !inside.is_some_and(|path| parts.insert(path.to_owned())) {
+                let what = "is listed twice, or not in the folder of its table";
+                return Err(self.damaged(Path::new(&part.file), what));
             }
         }
         if self.manifest.log_from.is_none() {
-            let is_finished = |name: &str| name.ends_with(".parquet") && !name.starts_with('.');
             for table in TABLES {
-                parts.extend(
-                    self.list(table.name)?.filter(|name| is_finished(name)).map(|n| Path::new(table.name).join(n)),
-                );
+                parts
+                    .extend(self.list(table.name)?.filter(|name| is_part(name)).map(|n| Path::new(table.name).join(n)));
             }
         }
         Ok(parts)
@@ -166,8 +163,7 @@ impl Source {
     /// The segments of the log that are in no part.
     fn segments(&self) -> Result<Vec<PathBuf>, Failure> {
         let Some(first) = self.manifest.log_from else { return Ok(Vec::new()) };
-        let number = |name: &str| name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse::<u32>().ok();
-        let names = self.list(log::FOLDER)?.filter(|name| number(name).is_some_and(|number| number >= first));
+        let names = self.list(log::FOLDER)?.filter(|name| log::number_of(name).is_some_and(|number| number >= first));
         Ok(names.map(|name| Path::new(log::FOLDER).join(name)).collect())
     }
 

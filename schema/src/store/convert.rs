@@ -10,6 +10,11 @@ use std::io::Write;
 /// A part is closed when it is this large.
 const PART_BYTES: u64 = 256 << 20;
 
+/// Whether a file of this name in the folder of a table is a part that is whole; others begin with a dot.
+pub fn is_part(name: &str) -> bool {
+    name.ends_with(".parquet") && !name.starts_with('.')
+}
+
 /// Where parts are written.
 pub trait Place {
     /// What a part is written to.

@@ -22,14 +22,26 @@ pub const STANDING: &str = "standing";
 /// Everything that ended before this instant is in the log up to here: nanoseconds since the epoch.
 pub const UNTIL_NS: &str = "until_ns";
 
-/// How a log's name ends.
-pub const EXTENSION: &str = "arrows.zst";
+/// The folder of a trace's log.
+pub const FOLDER: &str = "log";
+/// How the name of a segment ends.
+const EXTENSION: &str = "arrows.zst";
 /// Rows of one stream; more are cut.
 const ROWS_MAX: usize = 16_384;
 /// Bytes of a block, decompressed: a reader refuses larger ones.
 const BLOCK_BYTES_MAX: u64 = 256 << 20;
 /// Fast, and a fifth the size of none; measured in `docs/decisions`.
 const LEVEL: i32 = 1;
+
+/// The name of a segment.
+pub fn name_of(number: u32) -> String {
+    format!("{number:05}.{EXTENSION}")
+}
+
+/// The number of the segment with this name; `None`: it is the name of none.
+pub fn number_of(name: &str) -> Option<u32> {
+    name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()
+}
 
 /// Whether rows can still change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
