@@ -4,8 +4,8 @@
 //! order, the types and the twins of instants come from `ipc_schema::tables`.
 
 use crate::call::{Call, comm_text};
+use crate::finished::Loss;
 use crate::history::{LimitRow, ObjectRow, QueuedRow};
-use crate::join::Loss;
 use crate::objects::Lifetime;
 use crate::signals::SignalRow;
 use crate::stacks::StackRow;

@@ -2,8 +2,9 @@
 
 use crate::attach::{Counters, Slots};
 use crate::call::Call;
+use crate::finished::{Finished, Living, Loss};
 use crate::history::{self, Found};
-use crate::join::{Finished, Hooks, Join, Living, Loss};
+use crate::join::{Hooks, Join};
 use crate::lookups::Lookups;
 use crate::outbox::Outbox;
 use crate::priority;
@@ -355,7 +356,6 @@ impl Capture {
 
     fn show(&mut self, rows: &Outbox, progress: &Progress) {
         progress.calls.store(self.totals.calls as u64 - rows.lost_calls, Ordering::Relaxed);
-        progress.lost.store(self.totals.lost_calls as u64 + rows.lost_calls, Ordering::Relaxed);
         progress.pulse.handed_on(rows.sent, rows.until_ns, rows.waiting());
         progress.pulse.lost(losses::QUEUE_FULL, rows.lost_calls - self.shown_lost);
         self.shown_lost = rows.lost_calls;

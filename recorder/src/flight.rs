@@ -2,7 +2,7 @@
 
 use crate::bounds::Bounds;
 use crate::directory::{Directory, Error, named};
-use crate::parts::Parts;
+use crate::parts::{Parts, Tally};
 use crate::priority;
 use crate::record::summarize;
 use crate::session;
@@ -232,7 +232,7 @@ fn write_trace(path: &Path, manifest: Manifest, pieces: &[Arc<Piece>], living: &
     let mut session = manifest.session.clone();
     let mut parts = Parts::begin(&directory, manifest, Bounds::NONE)?;
     let blocks = pieces.iter().map(|piece| piece.blocks.as_slice()).chain([living]);
-    (session.calls, session.lost_calls) = parts.fill(blocks.flat_map(rows_of))?;
+    Tally { calls: session.calls, lost_calls: session.lost_calls } = parts.fill(blocks.flat_map(rows_of))?;
     parts.complete(session, None)?;
     anstream::eprintln!("ipc-recorder: {}", parts.manifest.session.trigger.as_deref().unwrap_or_default());
     summarize(path, &parts.manifest);

@@ -38,7 +38,7 @@ pub fn start(share: Share, counters: Counters, stop: Arc<AtomicBool>) -> std::io
 }
 
 /// What this process has taken of the processors.
-fn processor_time() -> Duration {
+pub fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -3,10 +3,10 @@
 //! It is made from what the threads of a recording count ([`Pulse`]); nothing here touches a ring or a file of the trace.
 
 use crate::Failure;
+use crate::governor::processor_time;
 use crate::pulse::Pulse;
 use crate::writer::Progress;
 use ipc_schema::losses::SOURCES;
-use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -164,7 +164,7 @@ const METRICS: &[Metric] = &[
         name: "ipc_recorder_cpu_seconds_total",
         kind: "counter",
         help: "Processor time of the recorder, without its snapshot helper.",
-        samples: |_| one(cpu_seconds()),
+        samples: |_| one(processor_time().as_secs_f64()),
     },
 ];
 
@@ -190,11 +190,6 @@ fn captured(figures: &Figures) -> f64 {
 fn lost(figures: &Figures, counts_calls: bool) -> Vec<(String, f64)> {
     let sources = SOURCES.iter().zip(&figures.progress.pulse.lost).filter(|(s, _)| s.counts_calls == counts_calls);
     sources.map(|(source, lost)| (format!("{{source=\"{}\"}}", source.name), count(lost))).collect()
-}
-
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The text format of Prometheus, version 0.0.4.

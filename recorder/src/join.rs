@@ -3,12 +3,13 @@
 use crate::call::{Call, Outcome};
 use crate::copies::{self, Copies, either};
 use crate::decode::{self, Record, Tail};
+use crate::finished::{Finished, Living, Loss};
 use crate::lookups::Lookups;
-use crate::objects::{Lifetime, Objects};
+use crate::objects::Objects;
 use crate::scan::{self, Scanned};
-use crate::signals::{SignalRow, Signals};
+use crate::signals::Signals;
 use crate::stacks::Stacks;
-use crate::tasks::{Execution, Process, Tasks, Thread};
+use crate::tasks::{Tasks, Thread};
 use crate::waits::{self, Candidate, Inside, Waker};
 use ipc_schema::catalogue::{Abi, Meaning, by_code};
 use ipc_schema::flags;
@@ -17,89 +18,6 @@ use ipc_schema::shape::{self, Shape};
 use ipc_schema::text;
 use ipc_schema::wire::{self, Header, Sembuf, Small, flag, slot, valid};
 use rustc_hash::FxHashMap;
-
-/// Something that was lost, and when; CLOCK_BOOTTIME nanoseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// Before it.
-    pub from_ns: u64,
-    /// After it.
-    pub to_ns: u64,
-    /// How.
-    pub source: Source,
-    /// Of which CPU.
-    pub cpu: Option<u16>,
-    /// How many; `None`: unknown.
-    pub count: Option<i64>,
-}
-
-/// What the join has finished since it was last taken.
-#[derive(Default)]
-pub struct Finished {
-    /// Calls, in the order of their ends.
-    pub calls: Vec<Call>,
-    /// Processes that ended.
-    pub processes: Vec<Process>,
-    /// Threads that ended.
-    pub threads: Vec<Thread>,
-    /// Executions.
-    pub executions: Vec<Execution>,
-    /// Lifetimes of objects that ended.
-    pub lifetimes: Vec<Lifetime>,
-    /// Signals.
-    pub signals: Vec<SignalRow>,
-    /// Snapshots of objects.
-    pub snapshots: Vec<crate::history::Snapshot>,
-    /// Losses.
-    pub losses: Vec<Loss>,
-    /// At the end: the user stacks.
-    pub stacks: Option<Stacks>,
-    /// Everything before this instant was taken, CLOCK_BOOTTIME nanoseconds.
-    pub until_ns: u64,
-    /// Now and then, what lives.
-    pub living: Option<Living>,
-    /// A trace is to be written, for this.
-    pub asked_for: Option<String>,
-}
-
-impl Finished {
-    /// Adds what came later.
-    pub fn append(&mut self, mut later: Finished) {
-        self.calls.append(&mut later.calls);
-        self.processes.append(&mut later.processes);
-        self.threads.append(&mut later.threads);
-        self.executions.append(&mut later.executions);
-        self.lifetimes.append(&mut later.lifetimes);
-        self.signals.append(&mut later.signals);
-        self.snapshots.append(&mut later.snapshots);
-        self.losses.append(&mut later.losses);
-        self.stacks = self.stacks.take().or(later.stacks);
-        self.living = later.living;
-        self.asked_for = later.asked_for.or(self.asked_for.take());
-        self.until_ns = later.until_ns;
-    }
-
-    /// Rows, but for those of snapshots.
-    pub fn len(&self) -> usize {
-        let tasks = self.processes.len() + self.threads.len() + self.executions.len();
-        self.calls.len() + tasks + self.lifetimes.len() + self.signals.len() + self.snapshots.len() + self.losses.len()
-    }
-}
-
-/// What lives and what has not ended: what a crash would otherwise take with it.
-#[derive(Default)]
-pub struct Living {
-    /// Calls.
-    pub calls: Vec<Call>,
-    /// Processes.
-    pub processes: Vec<Process>,
-    /// Threads.
-    pub threads: Vec<Thread>,
-    /// Lifetimes of objects.
-    pub lifetimes: Vec<Lifetime>,
-    /// Whether this is all that lives, not what has changed.
-    pub is_all: bool,
-}
 
 /// What the probes tell beyond calls.
 #[derive(Clone, Copy, Debug, Default)]

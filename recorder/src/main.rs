@@ -16,6 +16,7 @@ mod decode;
 mod directory;
 mod doctor;
 mod events;
+mod finished;
 mod flight;
 mod follow;
 mod forward;

@@ -1,7 +1,7 @@
 //! What the capture hands to the writer: in pieces, so that what waits between them is bounded, and never for ever, so that
 //! a disk that hangs costs calls, which are counted, and not the names of threads and processes.
 
-use crate::join::{Finished, Loss};
+use crate::finished::{Finished, Loss};
 use crossbeam_channel::{Select, Sender};
 use ipc_schema::losses;
 use std::time::Duration;

@@ -70,18 +70,11 @@ impl Parts {
         losses.retain(|loss| loss.count != Some(0));
         let trace_id = self.manifest.trace_id.clone();
         let directory = self.directory.clone();
-        let (mut read_calls, mut lost_calls) = (0, 0);
+        let mut read = Tally::default();
         let parts = self.write(|conversion| {
             let failed = |what: &dyn std::fmt::Display| Error::write(directory.path(), what);
-            for rows in Final::of(log.open_file(&name)?) {
-                if rows.table.name == CALLS.name {
-                    read_calls += rows.batch.num_rows() as u64;
-                } else if rows.table.name == LOSSES.name {
-                    lost_calls += loss::calls_of(&rows.batch);
-                }
-                conversion.add(&rows).map_err(|error| failed(&error))?;
-            }
-            losses.extend(unreadable(segment, read_calls));
+            read = Tally::add(conversion, Final::of(log.open_file(&name)?)).map_err(|error| failed(&error))?;
+            losses.extend(unreadable(segment, read.calls));
             losses.iter().try_for_each(|loss| {
                 let row = loss.row(&trace_id).map_err(|error| failed(&error))?;
                 conversion.add(&row).map_err(|error| failed(&error))
@@ -91,10 +84,10 @@ impl Parts {
         if let Ok(next) = log.open_file(&log::name_of(segment.number + 1)) {
             let _ = next.sync_data(); // its own syncing finds out
         }
-        let group = group(segment, read_calls, &parts);
+        let group = group(segment, read.calls, &parts);
         let lost_here: i64 = losses.iter().filter_map(|loss| loss.count).sum();
         let mut session = self.manifest.session.clone();
-        session.lost_calls += lost_calls + lost_here; // what a crash would leave
+        session.lost_calls += read.lost_calls + lost_here; // what a crash would leave
         let manifest = Manifest {
             session,
             parts: kept.into_iter().chain(parts).collect(),
@@ -114,26 +107,19 @@ impl Parts {
         Ok(())
     }
 
-    /// Adds rows; calls among them, and losses of calls.
+    /// Adds rows; what is among them.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn fill(&mut self, rows: impl Iterator<Item = Rows>) -> Result<(i64, i64), Error> {
+    pub fn fill(&mut self, rows: impl Iterator<Item = Rows>) -> Result<Tally, Error> {
         let directory = self.directory.clone();
-        let (mut calls, mut lost) = (0, 0);
+        let mut added = Tally::default();
         let parts = self.write(|conversion| {
-            for rows in rows {
-                match rows.table.name {
-                    name if name == CALLS.name => calls += rows.batch.num_rows() as i64,
-                    name if name == LOSSES.name => lost += loss::calls_of(&rows.batch),
-                    _ => {}
-                }
-                conversion.add(&rows).map_err(|error| Error::write(directory.path(), error))?;
-            }
+            added = Tally::add(conversion, rows).map_err(|error| Error::write(directory.path(), error))?;
             Ok(())
         })?;
         self.manifest.parts.extend(parts);
-        Ok((calls, lost))
+        Ok(added)
     }
 
     /// How many groups have to go for so many bytes more, and the parts that stay.
@@ -226,10 +212,34 @@ impl Parts {
     }
 }
 
+/// What is among rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Calls.
+    pub calls: i64,
+    /// Calls that they say are lost.
+    pub lost_calls: i64,
+}
+
+impl Tally {
+    fn add(conversion: &mut Conversion<Files>, rows: impl Iterator<Item = Rows>) -> parquet::errors::Result<Tally> {
+        let mut tally = Tally::default();
+        for rows in rows {
+            match rows.table.name {
+                name if name == CALLS.name => tally.calls += rows.batch.num_rows() as i64,
+                name if name == LOSSES.name => tally.lost_calls += loss::calls_of(&rows.batch),
+                _ => {}
+            }
+            conversion.add(&rows)?;
+        }
+        Ok(tally)
+    }
+}
+
 /// What may be deleted of a segment's parts.
-fn group(segment: &Segment, calls: u64, parts: &[Part]) -> Group {
+fn group(segment: &Segment, calls: i64, parts: &[Part]) -> Group {
     let files = parts.iter().filter(|part| part.table != LOSSES.name);
-    let (from_ns, to_ns, count) = (segment.from_ns, segment.to_ns, Some(calls as i64));
+    let (from_ns, to_ns, count) = (segment.from_ns, segment.to_ns, Some(calls));
     Group {
         bytes: files.clone().map(|part| part.bytes).sum(),
         files: files.map(|part| part.file.clone()).collect(),
@@ -238,10 +248,10 @@ fn group(segment: &Segment, calls: u64, parts: &[Part]) -> Group {
 }
 
 /// Calls that were written to a segment and cannot be read back.
-fn unreadable(segment: &Segment, read: u64) -> Option<Loss> {
-    let count = segment.calls.checked_sub(read).filter(|count| *count > 0)?;
-    let (from_ns, to_ns, count) = (segment.from_ns, segment.to_ns, Some(count as i64));
-    Some(Loss { source: WRITE_FAILED, from_ns, to_ns, count })
+fn unreadable(segment: &Segment, read: i64) -> Option<Loss> {
+    let count = Some(segment.calls as i64 - read).filter(|count| *count > 0);
+    let (from_ns, to_ns) = (segment.from_ns, segment.to_ns);
+    count.map(|count| Loss { source: WRITE_FAILED, from_ns, to_ns, count: Some(count) })
 }
 
 /// The final rows of a segment, up to the first block that is not whole.

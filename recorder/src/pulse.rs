@@ -28,6 +28,12 @@ impl Pulse {
         }
     }
 
+    /// Calls that were.
+    pub fn lost_calls(&self) -> u64 {
+        let lost = SOURCES.iter().zip(&self.lost).filter(|(source, _)| source.counts_calls);
+        lost.map(|(_, lost)| lost.load(Ordering::Relaxed)).sum()
+    }
+
     /// The capture has handed on so many chunks, which reach until `until_ns`, CLOCK_BOOTTIME; `waiting` of them wait.
     pub fn handed_on(&self, chunks: u64, until_ns: u64, waiting: usize) {
         self.captured.store(chunks, Ordering::Relaxed);

@@ -84,32 +84,41 @@ pub fn run(options: &Record, flight: Option<&Flight>) -> Result<u8, Failure> {
     prepared?.record(options, flight, metrics)
 }
 
-/// Where what is recorded goes.
+/// Where what is recorded goes, and what it may take.
 enum Output {
     /// Into this trace.
-    Trace(Directory),
-    /// Into traces of this directory.
-    Flight(PathBuf),
+    Trace(Directory, Bounds),
+    /// Into memory, and from there into traces.
+    Flight(flight::Settings),
 }
 
 impl Output {
     /// What the options ask for, and what was made of it.
     fn of(options: &Record, flight: Option<&Flight>, session: &Session) -> Result<(Output, Option<Made>), Failure> {
-        if flight.is_none() {
+        let bounds = bounds(&options.limits);
+        let Some(&Flight { keep, traces, .. }) = flight else {
             let path = options.output.clone().unwrap_or_else(|| PathBuf::from(session::default_name(session)));
             let (directory, made) = Directory::create(&path)?;
-            return Ok((Output::Trace(directory), made));
-        }
-        let path = options.output.clone().unwrap_or_else(|| PathBuf::from("."));
-        let made = if path.is_dir() { None } else { Directory::create(&path)?.1 };
-        Ok((Output::Flight(path), made))
+            return Ok((Output::Trace(directory, bounds), made));
+        };
+        let directory = options.output.clone().unwrap_or_else(|| PathBuf::from("."));
+        let made = if directory.is_dir() { None } else { Directory::create(&directory)?.1 };
+        let bounds = Bounds { backlog_bytes: Memory(options.limits.memory).window_bytes(), ..bounds };
+        Ok((Output::Flight(flight::Settings { directory, keep, traces, bounds }), made))
     }
 
     fn path(&self) -> &Path {
         match self {
-            Output::Trace(directory) => directory.path(),
-            Output::Flight(path) => path,
+            Output::Trace(directory, _) => directory.path(),
+            Output::Flight(settings) => &settings.directory,
         }
+    }
+
+    fn begin(self, manifest: Manifest) -> Result<Box<dyn Destination>, directory::Error> {
+        Ok(match self {
+            Output::Trace(directory, bounds) => Box::new(Sink::begin(&directory, manifest, bounds)?),
+            Output::Flight(settings) => Box::new(flight::Flight::begin(settings, manifest)?),
+        })
     }
 }
 
@@ -196,6 +205,7 @@ struct Prepared {
     signals: SignalsInfo<WithOrigin>,
     helper: Option<Snapshots>,
     lookups: Lookups,
+    scans: bool,
     follow: Follow,
 }
 
@@ -208,7 +218,9 @@ fn prepare(
 ) -> Result<Prepared, Failure> {
     // Both with the rights and signals that this process was given.
     let (helper, lookups) = Helper::start().map_or_else(|e| (Err(e), Lookups::default()), |(h, l)| (Ok(h), l));
-    let lookups = if procfs::inside_pid_namespace().is_none() { lookups } else { Lookups::default() };
+    // The threads that are there are those that the probes see only where ids are the host's.
+    let scans = procfs::inside_pid_namespace().is_none();
+    let lookups = if scans { lookups } else { Lookups::default() };
     let held = if options.command.is_empty() { None } else { Some(command::hold(&options.command)?) };
     let helper_pid = helper.as_ref().map_or(0, Snapshots::pid);
     let signals = SignalsInfo::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])?;
@@ -252,6 +264,7 @@ fn prepare(
         signals,
         helper,
         lookups,
+        scans,
         follow,
     })
 }
@@ -356,7 +369,7 @@ impl Prepared {
             failed,
             follow: self.follow,
             with_cmdlines: options.cmdline,
-            scans: procfs::inside_pid_namespace().is_none(),
+            scans: self.scans,
             every: options.snapshot_every,
         };
         let observer = observer.start(self.helper, slots.clone())?;
@@ -367,20 +380,8 @@ impl Prepared {
         }
         let path = self.output.path().to_owned();
         let (output, manifest, frame) = (self.output, self.manifest, self.frame);
-        let (bounds, memory) = (bounds(&options.limits), Memory(options.limits.memory));
-        let kept = flight.map(|flight| (flight.keep, flight.traces));
-        let begin = move || {
-            let sink: Box<dyn Destination> = match (output, kept) {
-                (Output::Trace(directory), _) => Box::new(Sink::begin(&directory, manifest, bounds)?),
-                (Output::Flight(directory), kept) => {
-                    let (keep, traces) = kept.unwrap_or_default();
-                    let bounds = Bounds { backlog_bytes: memory.window_bytes(), ..bounds };
-                    Box::new(flight::Flight::begin(flight::Settings { directory, keep, traces, bounds }, manifest)?)
-                }
-            };
-            Ok(Writer::new(sink, frame))
-        };
-        let queue_capacity = (memory.queue_bytes() / outbox::PIECE_BYTES).max(2);
+        let begin = move || Ok(Writer::new(output.begin(manifest)?, frame));
+        let queue_capacity = (Memory(options.limits.memory).queue_bytes() / outbox::PIECE_BYTES).max(2);
         let running = Running::start(capture, observer, begin, queue_capacity)?;
         if let Some(share) = options.limits.max_cpu {
             governor::start(share, governed, running.stop.clone())?;
@@ -531,7 +532,7 @@ impl Running {
             seconds,
             HumanCount(calls),
             HumanCount((calls as f64 / seconds.max(0.001)) as u64),
-            HumanCount(self.progress.lost_calls()),
+            HumanCount(self.progress.pulse.lost_calls()),
             HumanBytes(self.progress.bytes.load(Ordering::Relaxed)),
         )
     }

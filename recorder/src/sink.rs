@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 /// How long what failed waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How long the bounds refuse before that is said: parts that make room in time are no news.
+const SAID_AFTER: Duration = Duration::from_secs(1);
 /// How often it is said at most what is wrong with the disk.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
@@ -51,6 +53,7 @@ pub struct Sink {
 struct Trouble {
     /// What is lost for it is lost as this.
     source: Source,
+    since: Instant,
     is_said: bool,
 }
 
@@ -94,6 +97,18 @@ impl Sink {
         is_due
     }
 
+    /// The disk does not take what waits.
+    fn suffer(&mut self, error: &io::Error) {
+        let new = Trouble { source: log::source_of(error), since: Instant::now(), is_said: false };
+        let mut trouble = self.trouble.take().unwrap_or(new);
+        let is_news = error.raw_os_error().is_some() || trouble.since.elapsed() >= SAID_AFTER;
+        if is_news && !trouble.is_said {
+            let meanwhile = "what is recorded waits in memory, as long as that lasts";
+            trouble.is_said = self.say(&format!("cannot write: {error}; {meanwhile}"));
+        }
+        self.trouble = Some(trouble);
+    }
+
     /// Has what was written become parts, which are smaller; whether that was possible.
     fn make_room(&mut self) -> bool {
         if self.log.bytes() > 0
@@ -120,17 +135,13 @@ impl Destination for Sink {
         if self.is_told || written.is_err() {
             self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
         }
-        match (written, self.trouble.take()) {
-            (Err(_), Some(trouble)) => self.trouble = Some(trouble),
-            (Err(error), None) => {
-                let meanwhile = "what is recorded waits in memory, as long as that lasts";
-                let is_said = self.say(&format!("cannot write: {error}; {meanwhile}"));
-                self.trouble = Some(Trouble { source: log::source_of(&error), is_said });
+        match written {
+            Ok(()) => {
+                if self.trouble.take().is_some_and(|trouble| trouble.is_said) {
+                    anstream::eprintln!("ipc-recorder: {}: writing again", self.directory.path().display());
+                }
             }
-            (Ok(()), Some(Trouble { is_said: true, .. })) => {
-                anstream::eprintln!("ipc-recorder: {}: writing again", self.directory.path().display());
-            }
-            (Ok(()), _) => {}
+            Err(error) => self.suffer(&error),
         }
     }
 

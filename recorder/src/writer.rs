@@ -3,8 +3,7 @@
 use crate::batch::{self, Frame};
 use crate::call::Call;
 use crate::directory::Error;
-use crate::join::{Finished, Living};
-use crate::priority;
+use crate::finished::{Finished, Living, Loss};
 use crate::pulse::Pulse;
 use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
@@ -13,11 +12,10 @@ use crossbeam_channel::Receiver;
 use ipc_schema::losses::{self, Source};
 use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::store::log::Standing;
-use ipc_schema::store::loss::Loss;
 use ipc_schema::tables::{
     CALLS, EXECS, LIFETIMES, LIMITS, LOSSES, OBJECTS, PROCESSES, QUEUED, SEM_OPS, SIGNALS, STACKS, THREADS, Table,
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,10 +32,6 @@ pub struct Progress {
     pub calls: AtomicU64,
     /// Bytes on disk.
     pub bytes: AtomicU64,
-    /// Calls lost so far before they came to the writer…
-    pub lost: AtomicU64,
-    /// …and in it.
-    pub unwritten: AtomicU64,
     /// When the probes began to be detached, CLOCK_BOOTTIME nanoseconds: not everything is recorded from then on. 0: they
     /// are not.
     pub detached_ns: AtomicU64,
@@ -56,11 +50,6 @@ impl Progress {
             0 => until_ns,
             detached_ns => until_ns.min(detached_ns),
         }
-    }
-
-    /// Calls lost so far.
-    pub fn lost_calls(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed) + self.unwritten.load(Ordering::Relaxed)
     }
 }
 
@@ -116,10 +105,11 @@ pub struct Writer {
     frame: Frame,
     calls: Vec<Call>,
     begun: Instant,
-    /// What was taken last ended between these instants, nanoseconds since the epoch.
-    from_ns: i64,
-    until_ns: i64,
-    /// The latter when calls were written last: those taken since are in no block yet, whatever else is.
+    /// What was taken last ended between these instants, CLOCK_BOOTTIME nanoseconds.
+    from_ns: u64,
+    until_ns: u64,
+    /// The latter when calls were written last, nanoseconds since the epoch: those taken since are in no block yet, whatever
+    /// else is.
     written_ns: i64,
     /// What is being lost.
     gap: Option<Gap>,
@@ -130,8 +120,11 @@ pub struct Writer {
 /// What is lost because the disk refuses.
 struct Gap {
     source: Source,
-    from_ns: i64,
+    /// CLOCK_BOOTTIME nanoseconds.
+    from_ns: u64,
     calls: i64,
+    /// Those of them that [`Progress`] shows.
+    shown: i64,
     /// Rows that are no calls.
     others: i64,
 }
@@ -159,7 +152,6 @@ impl Writer {
     /// # Errors
     /// The disk refuses.
     pub fn run(mut self, rows: &Receiver<Finished>, progress: &Progress) -> Result<Writer, Error> {
-        priority::set(priority::WRITER);
         while let Ok(finished) = rows.recv() {
             self.take(finished)?;
             if self.sink.turn() {
@@ -174,11 +166,10 @@ impl Writer {
         Ok(self)
     }
 
-    fn show_lost(&self, progress: &Progress) {
-        let lost = self.lost_calls + self.gap.as_ref().map_or(0, |gap| gap.calls);
-        let before = progress.unwritten.swap(lost as u64, Ordering::Relaxed);
-        if let Some(gap) = &self.gap {
-            progress.pulse.lost(gap.source, lost as u64 - before);
+    fn show_lost(&mut self, progress: &Progress) {
+        if let Some(gap) = &mut self.gap {
+            progress.pulse.lost(gap.source, (gap.calls - gap.shown) as u64);
+            gap.shown = gap.calls;
         }
     }
 
@@ -193,7 +184,7 @@ impl Writer {
     }
 
     fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
-        self.from_ns = std::mem::replace(&mut self.until_ns, self.frame.epoch(finished.until_ns));
+        self.from_ns = std::mem::replace(&mut self.until_ns, finished.until_ns);
         if self.sink.refuses(&CALLS).is_none() {
             self.end_gap()?;
         }
@@ -230,7 +221,7 @@ impl Writer {
     }
 
     fn write_calls(&mut self) -> Result<(), Error> {
-        self.written_ns = self.until_ns;
+        self.written_ns = self.frame.epoch(self.until_ns);
         let mut calls = std::mem::take(&mut self.calls);
         // Late records and deaths may step back a little; open calls come last.
         calls.sort_by_key(|c| c.end_ns.unwrap_or(u64::MAX));
@@ -248,7 +239,7 @@ impl Writer {
     fn loses(&mut self, table: &Table, standing: Standing, rows: usize) -> bool {
         let Some(source) = self.sink.refuses(table).filter(|_| table.name != LOSSES.name) else { return false };
         let from_ns = self.from_ns;
-        let gap = self.gap.get_or_insert(Gap { source, from_ns, calls: 0, others: 0 });
+        let gap = self.gap.get_or_insert(Gap { source, from_ns, calls: 0, shown: 0, others: 0 });
         let rows = if standing == Standing::Final { rows as i64 } else { 0 };
         match table.name {
             name if name == CALLS.name => gap.calls += rows,
@@ -262,14 +253,11 @@ impl Writer {
         let Some(gap) = self.gap.take() else { return Ok(()) };
         self.lost_calls += gap.calls;
         self.lost_others += gap.others;
-        for (source, count) in [(gap.source, gap.calls), (losses::RECORDS, gap.others)] {
-            let loss = Loss { source, from_ns: gap.from_ns, to_ns: self.until_ns, count: Some(count) };
-            let row = loss.row(&self.frame.trace_id).map_err(|what| Error::write(Path::new(LOSSES.name), what))?;
-            if count > 0 {
-                self.sink.write(&LOSSES, Standing::Final, self.written_ns, &row.batch)?;
-            }
-        }
-        Ok(())
+        let (from_ns, to_ns) = (gap.from_ns, self.until_ns);
+        let loss = |source, count| Loss { from_ns, to_ns, source, cpu: None, count: Some(count) };
+        let mut lost = vec![loss(gap.source, gap.calls), loss(losses::RECORDS, gap.others)];
+        lost.retain(|loss| loss.count != Some(0));
+        self.write(&LOSSES, &lost, batch::losses)
     }
 
     /// Tells what a crash would otherwise take with it.

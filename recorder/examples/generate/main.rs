@@ -23,6 +23,8 @@ mod copies;
 mod decode;
 #[path = "../../src/directory.rs"]
 mod directory;
+#[path = "../../src/finished.rs"]
+mod finished;
 #[path = "../../src/follow.rs"]
 mod follow;
 #[path = "../../src/history.rs"]
@@ -80,8 +82,8 @@ mod writer;
 use batch::Frame;
 use clap::Parser;
 use crossbeam_channel::Receiver;
+use finished::Finished;
 use ipc_schema::manifest::Session;
-use join::Finished;
 use model::{Model, START_NS};
 use std::path::PathBuf;
 use std::process::ExitCode;

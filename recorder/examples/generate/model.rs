@@ -5,7 +5,7 @@
 
 use crate::Shape;
 use crate::call::{Call, Identity};
-use crate::join::Finished;
+use crate::finished::Finished;
 use crate::objects::{Identity as ObjectIdentity, Objects};
 use crate::operations::{self, MIX, Operation};
 use crate::tasks::{Process, Signals, Start, Thread};

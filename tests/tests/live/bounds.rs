@@ -177,7 +177,7 @@ fn a_disk_that_was_full_costs_the_calls_of_that_time_and_they_are_counted() {
     std::thread::sleep(Duration::from_secs(environment::count(2, 5)).saturating_sub(full.elapsed()));
     disk.free();
     let to = environment::boot_ns();
-    wait_until("it says that it writes again", || recorder.stderr().contains("writing again"));
+    wait_until("it says that it writes again", || recorder.stderr().trim_end().ends_with("writing again"));
     performed += perform("20000");
     recorder.signal(Signal::INT);
     let ended = recorder.wait(LONG).with_code(0);
