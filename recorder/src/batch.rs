@@ -1,7 +1,7 @@
 //! Rows become Arrow columns.
 //!
 //! Each table has a function that fills a column by its name; a column that it does not know is NULL in every row. The
-//! order, the types and the twins of instants come from `ipc_schema::tables`.
+//! order comes from `ipc_schema::tables`.
 
 use crate::call::{Call, comm_text};
 use crate::finished::Loss;
@@ -12,13 +12,14 @@ use crate::stacks::StackRow;
 use crate::tasks::{Execution, Process, Thread};
 use crate::waits::Waker;
 use arrow::array::{
-    ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, RecordBatch,
-    StringArray, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, DictionaryArray, Int32Array, Int32Builder, ListBuilder,
+    PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
 };
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use arrow::error::ArrowError;
 use ipc_schema::catalogue::Meaning;
-use ipc_schema::tables::{Column, Kind, Table, arrow_schema};
+use ipc_schema::store::compact;
+use ipc_schema::tables::Table;
 use ipc_schema::wire::Sembuf;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -38,60 +39,68 @@ impl Frame {
         boot_ns as i64 + self.clock_offset_ns
     }
 
-    /// The rows as a batch of `table`; `fill` gives a column by its name, or `None` for one that is NULL in every row.
+    /// The rows of `table`, as [`compact`] says; `fill` gives a column by its name, or `None` for one that is NULL in every
+    /// row.
     ///
     /// # Errors
-    /// A column that may not be NULL is.
+    /// There is no memory for it.
     pub fn batch<R>(
         &self,
         table: &Table,
         rows: &[R],
         fill: impl Fn(&Frame, &str, &[R]) -> Option<ArrayRef>,
     ) -> Result<RecordBatch, ArrowError> {
-        let mut columns = Vec::new();
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for column in table.columns {
             let filled = match column.name {
-                "trace_id" => Some(constant(&self.trace_id, rows.len())),
+                "trace_id" => same(&text_of(&self.trace_id), rows.len()),
                 name => fill(self, name, rows),
             };
-            push(&mut columns, column, filled, rows.len());
+            if let Some(values) = filled {
+                fields.push(Field::new(column.name, values.data_type().clone(), column.nullable));
+                columns.push(values);
+            }
         }
-        RecordBatch::try_new(Arc::new(arrow_schema::schema(table)), columns)
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
     }
 }
 
-/// Adds a column, and an instant's twin.
-fn push(columns: &mut Vec<ArrayRef>, column: &Column, filled: Option<ArrayRef>, rows: usize) {
-    let types = arrow_schema::fields(column);
-    let first = filled.unwrap_or_else(|| new_null_array(types[0].data_type(), rows));
-    if column.kind == Kind::Instant {
-        let twin = first
-            .as_any()
-            .downcast_ref::<Int64Array>()
-            .map(|ns| ns.unary::<_, arrow::datatypes::TimestampMicrosecondType>(|v| v.div_euclid(1000)))
-            .map(|us: TimestampMicrosecondArray| Arc::new(us.with_timezone("UTC")) as ArrayRef)
-            .unwrap_or_else(|| new_null_array(&arrow_schema::time(), rows));
-        columns.extend([first, twin]);
-    } else {
-        columns.push(first);
-    }
+/// A column of one value; there is memory for that.
+fn same(value: &ArrayRef, rows: usize) -> Option<ArrayRef> {
+    compact::constant(value, rows).ok()
 }
 
-fn constant(value: &str, rows: usize) -> ArrayRef {
-    let values = Arc::new(StringArray::from_iter_values([value]));
-    Arc::new(DictionaryArray::new(Int32Array::from_value(0, rows), values))
+fn text_of(text: &str) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values([text]))
+}
+
+/// What all rows have in common, if anything.
+fn common<R, V: PartialEq>(rows: &[R], value: impl Fn(&R) -> V) -> Option<V> {
+    let first = value(rows.first()?);
+    rows.iter().all(|row| value(row) == first).then_some(first)
+}
+
+fn number<R, T: ArrowPrimitiveType>(rows: &[R], value: impl Fn(&R) -> Option<T::Native>) -> Option<ArrayRef> {
+    match common(rows, &value) {
+        Some(same_value) => same(&(Arc::new(PrimitiveArray::<T>::from_value(same_value?, 1)) as ArrayRef), rows.len()),
+        None => Some(Arc::new(rows.iter().map(value).collect::<PrimitiveArray<T>>())),
+    }
 }
 
 fn int64<R>(rows: &[R], value: impl Fn(&R) -> Option<i64>) -> Option<ArrayRef> {
-    Some(Arc::new(rows.iter().map(value).collect::<Int64Array>()))
+    number::<R, Int64Type>(rows, value)
 }
 
 fn int32<R>(rows: &[R], value: impl Fn(&R) -> Option<i32>) -> Option<ArrayRef> {
-    Some(Arc::new(rows.iter().map(value).collect::<Int32Array>()))
+    number::<R, Int32Type>(rows, value)
 }
 
 fn boolean<R>(rows: &[R], value: impl Fn(&R) -> Option<bool>) -> Option<ArrayRef> {
-    Some(Arc::new(rows.iter().map(value).collect::<BooleanArray>()))
+    match common(rows, &value) {
+        Some(same_value) => same(&(Arc::new(BooleanArray::from(vec![same_value?])) as ArrayRef), rows.len()),
+        None => Some(Arc::new(rows.iter().map(value).collect::<BooleanArray>())),
+    }
 }
 
 /// A text column from a key that is cheap to compare; `spell` is called once per distinct key.
@@ -100,6 +109,10 @@ fn text_by<R, K: Copy + Eq + std::hash::Hash>(
     key: impl Fn(&R) -> Option<K>,
     spell: impl Fn(&R) -> Option<String>,
 ) -> Option<ArrayRef> {
+    if let Some(same_key) = common(rows, &key) {
+        same_key?;
+        return same(&text_of(&spell(rows.first()?)?), rows.len());
+    }
     let mut seen: FxHashMap<K, Option<i32>> = FxHashMap::default();
     let mut values: Vec<String> = Vec::new();
     let mut last: Option<(K, Option<i32>)> = None;
@@ -128,7 +141,8 @@ fn name<R>(rows: &[R], value: impl Fn(&R) -> Option<&'static str>) -> Option<Arr
 /// A text column of anything.
 fn text<R>(rows: &[R], value: impl Fn(&R) -> Option<String>) -> Option<ArrayRef> {
     let texts: Vec<Option<String>> = rows.iter().map(value).collect();
-    Some(Arc::new(texts.iter().map(Option::as_deref).collect::<DictionaryArray<arrow::datatypes::Int32Type>>()))
+    let is_null = texts.iter().all(Option::is_none);
+    (!is_null).then(|| Arc::new(texts.iter().map(Option::as_deref).collect::<DictionaryArray<Int32Type>>()) as ArrayRef)
 }
 
 /// A text column from names that many rows share.
@@ -486,7 +500,7 @@ mod tests {
 
     fn batch(rows: &[Call]) -> RecordBatch {
         let frame = Frame { trace_id: "t".into(), clock_offset_ns: 1_000_000 };
-        frame.batch(&tables::CALLS, rows, calls).unwrap()
+        compact::complete(&tables::CALLS, &frame.batch(&tables::CALLS, rows, calls).unwrap()).unwrap()
     }
 
     fn text_of(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {
@@ -522,7 +536,8 @@ mod tests {
     fn every_table_can_be_empty() {
         let frame = Frame { trace_id: "t".into(), clock_offset_ns: 0 };
         for table in tables::TABLES {
-            assert_eq!(frame.batch::<()>(table, &[], |_, _, _| None).unwrap().num_rows(), 0, "{}", table.name);
+            let rows = frame.batch::<()>(table, &[], |_, _, _| None).unwrap();
+            assert_eq!(compact::complete(table, &rows).unwrap().num_rows(), 0, "{}", table.name);
         }
     }
 

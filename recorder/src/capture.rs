@@ -274,6 +274,7 @@ impl Capture {
             if rows.send(finished).is_err() {
                 return self.totals; // the writer says why
             }
+            self.join.make_room(rows.room());
             self.show(&rows, progress);
         }
         self.finish(rows, progress)

@@ -1,4 +1,4 @@
-//! Ring bytes become records: every length and kind is checked, nothing is transmuted.
+//! Ring bytes become records where they stand: every length and kind is checked, nothing is copied.
 
 use bytemuck::Pod;
 use ipc_schema::wire::{self, Header, Sembuf, Small, kind, tail, valid};
@@ -23,21 +23,21 @@ pub enum Record<'a> {
     /// What the kernel itself took of the user memory of the call that the thread is inside of.
     KernelCopy(Tail<'a>),
     /// Who the thread is.
-    Context(wire::Context),
+    Context(&'a wire::Context),
     /// A thread was created.
-    Fork(wire::Fork),
+    Fork(&'a wire::Fork),
     /// A process replaced its program.
-    Exec(wire::Exec),
+    Exec(&'a wire::Exec),
     /// A thread ended.
-    TaskExit(wire::TaskExit),
+    TaskExit(&'a wire::TaskExit),
     /// A process made an IPC namespace for itself.
-    Namespace(wire::Namespace),
+    Namespace(&'a wire::Namespace),
     /// A thread inside a call was woken.
-    Waking(wire::Waking),
+    Waking(&'a wire::Waking),
     /// A signal was generated.
-    Generate(wire::Signal),
+    Generate(&'a wire::Signal),
     /// A signal was delivered.
-    Deliver(wire::Signal),
+    Deliver(&'a wire::Signal),
     /// The user stack of the thread's next call: bytes of [`wire::Frame`].
     Stack(&'a [u8]),
     /// A library function was called.
@@ -53,32 +53,32 @@ pub enum Record<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tail<'a> {
     /// The pieces of user memory and the mask.
-    pub small: Option<Small>,
+    pub small: Option<&'a Small>,
     /// What is behind a queue descriptor.
-    pub queue: Option<wire::Queue>,
+    pub queue: Option<&'a wire::Queue>,
     /// The name of a queue, up to its NUL.
     pub name: Option<&'a [u8]>,
     /// The semaphore operations, as bytes of [`Sembuf`].
     pub sops: &'a [u8],
 }
 
-/// Reads one record; `None` if its bytes are not what its kind says.
-pub fn record(bytes: &[u8]) -> Option<(Header, Record<'_>)> {
-    let header: Header = read(bytes)?;
+/// Reads one record, which begins at a multiple of 8 bytes; `None` if its bytes are not what its kind says.
+pub fn record(bytes: &[u8]) -> Option<(&Header, Record<'_>)> {
+    let header: &Header = read(bytes)?;
     let record = match header.kind {
         kind::ENTER | kind::LIBRARY => {
-            let enter: wire::Enter = read(bytes)?;
-            let (arguments, tail) = (enter.args, read_tail(header.tail, bytes.get(size_of_val(&enter)..)?)?);
+            let enter: &wire::Enter = read(bytes)?;
+            let (arguments, tail) = (enter.args, read_tail(header.tail, bytes.get(size_of_val(enter)..)?)?);
             match header.kind {
                 kind::ENTER => Record::Enter { arguments, tail },
                 _ => Record::Library { arguments, tail },
             }
         }
         kind::EXIT => {
-            let exit: wire::Exit = read(bytes)?;
-            Record::Exit { ret: exit.ret, tail: read_tail(header.tail, bytes.get(size_of_val(&exit)..)?)? }
+            let exit: &wire::Exit = read(bytes)?;
+            Record::Exit { ret: exit.ret, tail: read_tail(header.tail, bytes.get(size_of_val(exit)..)?)? }
         }
-        kind::KERNEL_COPY => Record::KernelCopy(read_tail(header.tail, bytes.get(size_of_val(&header)..)?)?),
+        kind::KERNEL_COPY => Record::KernelCopy(read_tail(header.tail, bytes.get(size_of_val(header)..)?)?),
         kind::CONTEXT => Record::Context(read(bytes)?),
         kind::FORK => Record::Fork(read(bytes)?),
         kind::EXEC => Record::Exec(read(bytes)?),
@@ -88,9 +88,9 @@ pub fn record(bytes: &[u8]) -> Option<(Header, Record<'_>)> {
         kind::SIGNAL_GENERATE => Record::Generate(read(bytes)?),
         kind::SIGNAL_DELIVER => Record::Deliver(read(bytes)?),
         kind::STACK => {
-            let stack: wire::Stack = read(bytes)?;
+            let stack: &wire::Stack = read(bytes)?;
             let length = usize::try_from(stack.bytes).ok()?;
-            Record::Stack(bytes.get(size_of_val(&stack)..)?.get(..length)?)
+            Record::Stack(bytes.get(size_of_val(stack)..)?.get(..length)?)
         }
         _ => return None,
     };
@@ -106,7 +106,7 @@ fn read_tail(kind: u8, bytes: &[u8]) -> Option<Tail<'_>> {
     if kind == tail::NONE {
         return Some(Tail::default());
     }
-    let small: Small = read(bytes)?;
+    let small: &Small = read(bytes)?;
     let mut tail = Tail { small: Some(small), ..Tail::default() };
     let count = (small.valid >> valid::SOPS_SHIFT) as usize;
     let length = count.checked_mul(size_of::<Sembuf>())?;
@@ -126,8 +126,8 @@ fn read_tail(kind: u8, bytes: &[u8]) -> Option<Tail<'_>> {
     Some(tail)
 }
 
-fn read<T: Pod>(bytes: &[u8]) -> Option<T> {
-    bytes.get(..size_of::<T>()).map(bytemuck::pod_read_unaligned)
+fn read<T: Pod>(bytes: &[u8]) -> Option<&T> {
+    bytemuck::try_from_bytes(bytes.get(..size_of::<T>())?).ok()
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ pub struct Join {
     /// Whom each CPU woke last.
     woken: FxHashMap<u16, u32>,
     /// Calls that a signal ended whose record is still to come.
-    awaiting: Vec<Call>,
+    #[expect(clippy::vec_box, reason = "a call is large: it is moved in its box")]
+    awaiting: Vec<Box<Call>>,
     /// The user stacks.
     pub stacks: Stacks,
     /// The stack of each thread's next call.
@@ -109,28 +110,28 @@ impl Join {
             self.release(header.cpu, None);
         }
         match record {
-            Record::Enter { arguments, tail } => self.enter(&header, arguments, &tail),
-            Record::Exit { ret, tail } => self.exit(&header, ret, &tail),
-            Record::KernelCopy(tail) => self.kernel_copy(&header, &tail),
-            Record::Context(context) => self.tasks.context(&header, &context),
+            Record::Enter { arguments, tail } => self.enter(header, arguments, &tail),
+            Record::Exit { ret, tail } => self.exit(header, ret, &tail),
+            Record::KernelCopy(tail) => self.kernel_copy(header, &tail),
+            Record::Context(context) => self.tasks.context(header, context),
             Record::Fork(fork) => {
                 if fork.clone_flags & wire::CLONE_NEWIPC != 0 {
                     self.objects.new_namespace(fork.ipc_ns, header.time_ns);
                 }
-                self.tasks.fork(&header, &fork);
+                self.tasks.fork(header, fork);
             }
             Record::Namespace(namespace) => self.objects.new_namespace(namespace.ipc_ns, header.time_ns),
-            Record::Exec(exec) => self.tasks.exec(&header, &exec),
+            Record::Exec(exec) => self.tasks.exec(header, exec),
             Record::TaskExit(exit) => {
-                if let Some(call) = self.tasks.exit(&header, &exit) {
-                    self.end(killed(*call, header.time_ns));
+                if let Some(call) = self.tasks.exit(header, exit) {
+                    self.end(killed(call, header.time_ns));
                 }
             }
-            Record::Waking(waking) => self.waking(&header, &waking),
-            Record::Generate(signal) => self.generate(&header, &signal),
-            Record::Deliver(signal) => self.deliver(&header, &signal),
-            Record::Stack(bytes) => self.stack(&header, bytes),
-            Record::Library { arguments, tail } => self.library(&header, arguments, &tail),
+            Record::Waking(waking) => self.waking(header, waking),
+            Record::Generate(signal) => self.generate(header, signal),
+            Record::Deliver(signal) => self.deliver(header, signal),
+            Record::Stack(bytes) => self.stack(header, bytes),
+            Record::Library { arguments, tail } => self.library(header, arguments, &tail),
         }
     }
 
@@ -145,7 +146,7 @@ impl Join {
                 thread.open = Some(restarted(call));
                 return;
             }
-            self.end(returned(*call));
+            self.end(returned(call));
         }
         let Some(mut call) = self.new_call(header, registers, tail) else { return };
         let start_ns = self.start_ns;
@@ -162,7 +163,7 @@ impl Join {
         thread.has_entered |= header.time_ns >= start_ns;
         self.objects.begin(&mut call);
         // A call still open here lost its exit, which the probe has counted.
-        self.tasks.thread(header).open = Some(Box::new(call));
+        self.tasks.thread(header).open = Some(call);
     }
 
     /// A call of a library function: it is over as soon as it is known.
@@ -180,14 +181,14 @@ impl Join {
         };
     }
 
-    fn new_call(&mut self, header: &Header, registers: [u64; 6], tail: &Tail) -> Option<Call> {
+    fn new_call(&mut self, header: &Header, registers: [u64; 6], tail: &Tail) -> Option<Box<Call>> {
         let (Some(entry), Some(abi)) = (by_code(header.code), Abi::from_wire(header.abi)) else {
             self.malformed += 1;
             return None;
         };
         self.last_call_id += 1;
         let thread = self.tasks.thread(header);
-        let mut call = Call::begun(self.last_call_id, header.time_ns, entry, abi, registers);
+        let mut call = Box::new(Call::begun(self.last_call_id, header.time_ns, entry, abi, registers));
         (call.cpu, call.pid, call.tid) = (header.cpu, header.pid, header.tid);
         (call.process_id, call.thread_id, call.identity) = (thread.process_id, thread.thread_id, thread.identity);
         call.wait_known = self.hooks.wakings;
@@ -198,8 +199,9 @@ impl Join {
         let is_plain = call.shape.has(Shape::SOPS) && tail.small.is_some_and(|s| s.valid & valid::B == 0);
         if let (Some(small), false) = (tail.small, is_plain) {
             let name = tail.name.map(|n| text::of_bytes(n).into());
-            call.copies = Some(Box::new(Copies { before: Some(small), after: None, queue: tail.queue, name }));
-            set_indirect_arguments(&mut call, &small);
+            call.copies =
+                Some(Box::new(Copies { before: Some(*small), after: None, queue: tail.queue.copied(), name }));
+            set_indirect_arguments(&mut call, small);
         }
         Some(call)
     }
@@ -221,7 +223,7 @@ impl Join {
         } else if flags::is_restart(ret) && self.hooks.deliveries {
             thread.restarting = Some(call);
         } else if !(call.began_before && header.time_ns < self.start_ns) {
-            self.end(returned(*call));
+            self.end(returned(call));
         }
         self.copy_faults += u64::from(has_fault);
     }
@@ -229,13 +231,13 @@ impl Join {
     /// The kernel's own copy decides: it takes the place of that of user memory.
     fn kernel_copy(&mut self, header: &Header, tail: &Tail) {
         let Some(call) = self.tasks.known(header.tid).and_then(|t| t.open.as_deref_mut()) else { return };
-        let in_memory = tail.small.and_then(|small| copies::replace(call, &small));
+        let in_memory = tail.small.and_then(|small| copies::replace(call, small));
         let in_sops = if call.shape.has(Shape::SOPS) { replace_sops(call, tail.sops) } else { None };
         call.args_changed = either([call.args_changed, in_memory, in_sops]);
     }
 
     /// A call has ended, one way or another.
-    fn end(&mut self, call: Call) {
+    fn end(&mut self, call: Box<Call>) {
         if self.hooks.signals && waits::awaits_signal(&call) {
             self.awaiting.push(call);
         } else {
@@ -248,8 +250,8 @@ impl Join {
         if self.awaiting.is_empty() {
             return;
         }
-        let is_of_cpu = |call: &mut Call| call.wait.as_ref().is_none_or(|w| w.cpu == cpu);
-        let calls: Vec<Call> = self.awaiting.extract_if(.., is_of_cpu).collect();
+        let is_of_cpu = |call: &mut Box<Call>| call.wait.as_ref().is_none_or(|w| w.cpu == cpu);
+        let calls: Vec<Box<Call>> = self.awaiting.extract_if(.., is_of_cpu).collect();
         for mut call in calls {
             let sender = signal.clone().filter(|(pid, _)| *pid == call.pid).and_then(|(_, sender)| sender);
             if let Some(wait) = call.wait.as_mut() {
@@ -263,13 +265,13 @@ impl Join {
     pub fn settle(&mut self, until_ns: u64) {
         /// The longest that a CPU may stand still between a waking and the tracepoint behind it.
         const PATIENCE_NS: u64 = 10_000_000;
-        let is_old = |call: &mut Call| call.end_ns.is_none_or(|end| end + PATIENCE_NS < until_ns);
-        let calls: Vec<Call> = self.awaiting.extract_if(.., is_old).collect();
+        let is_old = |call: &mut Box<Call>| call.end_ns.is_none_or(|end| end + PATIENCE_NS < until_ns);
+        let calls: Vec<Box<Call>> = self.awaiting.extract_if(.., is_old).collect();
         calls.into_iter().for_each(|call| self.complete(call));
     }
 
     /// Everything about a call is known.
-    fn complete(&mut self, mut call: Call) {
+    fn complete(&mut self, mut call: Box<Call>) {
         let duration_ns = call.end_ns.map(|end| end - call.start_ns.min(end));
         self.objects.end(&mut call);
         if duration_ns.is_some_and(|d| d < self.min_duration_ns) {
@@ -277,7 +279,7 @@ impl Join {
             return;
         }
         waits::decide(&mut call);
-        self.calls.push(call);
+        self.calls.push(*call);
     }
 
     fn lose_one(&mut self, header: &Header, source: Source) {
@@ -334,7 +336,7 @@ impl Join {
             && let Some(mut call) = thread.restarting.take()
         {
             call.end_ns = Some(header.time_ns);
-            self.end(returned(*call));
+            self.end(returned(call));
         }
     }
 
@@ -358,6 +360,13 @@ impl Join {
     /// Adds a loss.
     pub fn lost(&mut self, loss: Loss) {
         self.losses.push(loss);
+    }
+
+    /// Where the next calls go.
+    pub fn make_room(&mut self, room: Vec<Call>) {
+        if self.calls.is_empty() {
+            self.calls = room;
+        }
     }
 
     /// What was finished since the last time.
@@ -388,11 +397,11 @@ impl Join {
                 continue;
             }
             thread.told_call = open.call_id;
-            let mut call = reopened(open.clone());
+            let mut call = reopened(Box::new(open.clone()));
             self.objects.end(&mut call);
             open.object_ref = call.object_ref;
             waits::decide(&mut call);
-            calls.push(call);
+            calls.push(*call);
         }
         calls.sort_by_key(|call| call.start_ns);
         let (processes, threads) = self.tasks.living(all);
@@ -410,19 +419,19 @@ impl Join {
         let mut open = Vec::new();
         for mut thread in self.tasks.finish() {
             if let Some(call) = thread.dying.take() {
-                self.end(killed_at_exit(*call));
+                self.end(killed_at_exit(call));
             }
             if let Some(call) = thread.restarting.take() {
                 match slot_of(call.tid) {
-                    0 => self.end(killed_at_exit(*call)), // the record of its death is missing
-                    slot if slot & slot::RESTARTING == 0 => self.end(returned(*call)),
-                    _ => open.push(reopened(*call)), // stopped: the kernel restarts it when it goes on
+                    0 => self.end(killed_at_exit(call)), // the record of its death is missing
+                    slot if slot & slot::RESTARTING == 0 => self.end(returned(call)),
+                    _ => open.push(reopened(call)), // stopped: the kernel restarts it when it goes on
                 }
             }
             if let Some(call) = thread.open.take()
                 && self.is_still_open(&call, &slot_of)
             {
-                open.push(*call);
+                open.push(call);
             }
             self.tasks.ended_threads.push(thread);
         }
@@ -486,9 +495,9 @@ fn set_exit(call: &mut Call, ret: i64, tail: &Tail) -> bool {
     /// EFAULT, and the errors that the kernel returns before it reads the operations.
     const UNREAD: [i64; 3] = [-14, -22, -7];
     if let (Some(copies), Some(small)) = (call.copies.as_deref_mut(), tail.small) {
-        copies.after = Some(small);
+        copies.after = Some(*small);
         if let (Some(queue), true) = (tail.queue, call.shape.has(Shape::QUEUE_RETURNED)) {
-            copies.queue = Some(queue);
+            copies.queue = Some(*queue);
         }
     }
     call.args_changed = either([call.args_changed, copies::changed(call, sops_of(call), tail)]);
@@ -527,7 +536,7 @@ fn restarted(mut call: Box<Call>) -> Box<Call> {
     call
 }
 
-fn reopened(mut call: Call) -> Call {
+fn reopened(mut call: Box<Call>) -> Box<Call> {
     (call.ret, call.end_ns, call.outcome) = (None, None, Outcome::Open);
     call
 }
@@ -552,14 +561,14 @@ fn is_interrupted(ret: i64) -> bool {
     ret == -EINTR || flags::is_restart(ret)
 }
 
-fn returned(mut call: Call) -> Call {
+fn returned(mut call: Box<Call>) -> Box<Call> {
     // shmat returns addresses: only the last page of the address space is errors.
     let is_error = call.ret.is_some_and(|ret| (-4095..0).contains(&ret));
     call.outcome = if is_error { Outcome::Error } else { Outcome::Ok };
     call
 }
 
-fn killed(mut call: Call, end_ns: u64) -> Call {
+fn killed(mut call: Box<Call>, end_ns: u64) -> Box<Call> {
     call.outcome = Outcome::Killed;
     call.end_ns = Some(end_ns);
     call.ret = None;
@@ -567,7 +576,7 @@ fn killed(mut call: Call, end_ns: u64) -> Call {
 }
 
 /// The record of the death is missing: its exit from the call, at once before, stands for it.
-fn killed_at_exit(call: Call) -> Call {
+fn killed_at_exit(call: Box<Call>) -> Box<Call> {
     let end_ns = call.end_ns.unwrap_or(call.start_ns);
     killed(call, end_ns)
 }

@@ -1,8 +1,9 @@
 //! What the capture hands to the writer: in pieces, so that what waits between them is bounded, and never for ever, so that
 //! a disk that hangs costs calls, which are counted, and not the names of threads and processes.
 
+use crate::call::Call;
 use crate::finished::{Finished, Loss};
-use crossbeam_channel::{Select, Sender};
+use crossbeam_channel::{Receiver, Select, Sender};
 use ipc_schema::losses;
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use std::time::Duration;
 pub const PIECE_CALLS: usize = 4_096;
 /// What a piece takes in memory, roughly: bytes.
 pub const PIECE_BYTES: usize = PIECE_CALLS * 512;
+
+/// How much room for calls is kept that is not needed at the moment.
+pub const EMPTIED_MAX: usize = 4;
 
 /// How long the writer may take for a piece; meanwhile the rings fill.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,6 +24,8 @@ const HELD_MAX: usize = 1 << 20;
 /// The way to the writer.
 pub struct Outbox {
     rows: Sender<Finished>,
+    /// What calls came in that were written: to be filled again, for new memory costs more than to write it.
+    emptied: Receiver<Vec<Call>>,
     /// Until when everything was handed on, CLOCK_BOOTTIME nanoseconds.
     pub until_ns: u64,
     /// Pieces that were.
@@ -47,8 +53,8 @@ pub struct Gone;
 
 impl Outbox {
     /// An outbox; rows are younger than `start_ns`.
-    pub fn new(rows: Sender<Finished>, start_ns: u64) -> Outbox {
-        Outbox { rows, until_ns: start_ns, sent: 0, held: None, lost_calls: 0, lost_others: 0 }
+    pub fn new(rows: Sender<Finished>, emptied: Receiver<Vec<Call>>, start_ns: u64) -> Outbox {
+        Outbox { rows, emptied, until_ns: start_ns, sent: 0, held: None, lost_calls: 0, lost_others: 0 }
     }
 
     /// Hands rows on.
@@ -56,13 +62,21 @@ impl Outbox {
     /// # Errors
     /// [`Gone`].
     pub fn send(&mut self, mut finished: Finished) -> Result<(), Gone> {
-        let mut calls = std::mem::take(&mut finished.calls).into_iter();
-        while calls.len() > PIECE_CALLS {
-            let piece = calls.by_ref().take(PIECE_CALLS).collect();
-            self.send_piece(Finished { calls: piece, until_ns: self.until_ns, ..Finished::default() })?;
+        if finished.calls.len() > PIECE_CALLS {
+            let mut calls = std::mem::take(&mut finished.calls).into_iter();
+            while calls.len() > PIECE_CALLS {
+                let mut piece = self.room();
+                piece.extend(calls.by_ref().take(PIECE_CALLS));
+                self.send_piece(Finished { calls: piece, until_ns: self.until_ns, ..Finished::default() })?;
+            }
+            finished.calls = calls.collect();
         }
-        finished.calls = calls.collect();
         self.send_piece(finished)
+    }
+
+    /// Room for calls.
+    pub fn room(&self) -> Vec<Call> {
+        self.emptied.try_recv().unwrap_or_default()
     }
 
     /// Hands the last rows on, however long that takes.
@@ -134,7 +148,7 @@ impl Held {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use crossbeam_channel::{Receiver, bounded};
+    use crossbeam_channel::bounded;
 
     fn piece(until_ns: u64, calls: usize, losses: i64) -> Finished {
         let entry = ipc_schema::catalogue::CATALOGUE.first().unwrap();
@@ -155,7 +169,7 @@ mod tests {
     #[test]
     fn calls_for_a_writer_that_hangs_are_counted_and_the_rest_is_kept() {
         let (send, receive) = bounded(2);
-        let mut outbox = Outbox::new(send, 0);
+        let mut outbox = Outbox::new(send, crossbeam_channel::never(), 0);
         for until in 1..=5 {
             assert!(outbox.send(piece(until, 10, 1)).is_ok());
         }
@@ -170,7 +184,7 @@ mod tests {
     #[test]
     fn only_the_last_of_many_calls_say_until_when_they_are_all() {
         let (send, receive) = bounded(9);
-        let mut outbox = Outbox::new(send, 3);
+        let mut outbox = Outbox::new(send, crossbeam_channel::never(), 3);
         assert!(outbox.send(piece(8, 2 * PIECE_CALLS + 1, 1)).is_ok());
         let pieces: Vec<_> = receive.try_iter().map(|piece| (piece.until_ns, piece.calls.len())).collect();
         assert_eq!(pieces, [(3, PIECE_CALLS), (3, PIECE_CALLS), (8, 1)]);

@@ -461,13 +461,14 @@ impl Running {
         queue_capacity: usize,
     ) -> Result<Running, Failure> {
         let (send, receive) = crossbeam_channel::bounded(queue_capacity);
-        let outbox = Outbox::new(send, capture.start_ns);
+        let (emptied, empty) = crossbeam_channel::bounded(outbox::EMPTIED_MAX);
+        let outbox = Outbox::new(send, empty, capture.start_ns);
         let (progress, stop) = (Arc::new(Progress::default()), Arc::new(AtomicBool::new(false)));
         let writer = {
             let progress = progress.clone();
             let write = move || {
                 priority::set(priority::WRITER);
-                begin()?.run(&receive, &progress)
+                begin()?.run(&receive, &emptied, &progress)
             };
             std::thread::Builder::new().name("writer".into()).spawn(write)?
         };

@@ -10,7 +10,7 @@ use ipc_schema::wire::Header;
 use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -34,58 +34,83 @@ fn to_ns(time: Timespec) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Where a record stands in [`Lane::bytes`].
+/// Where a record stands in the chunks of a [`Lane`].
 #[derive(Clone, Copy)]
 struct Place {
     time_ns: u64,
     seq: u32,
+    /// The number of its chunk.
+    chunk: u64,
+    /// Its first word.
     from: u32,
+    /// Its bytes.
     length: u32,
+}
+
+/// Words of a chunk; no record is larger.
+const CHUNK_WORDS: usize = 32 << 10;
+
+/// Some records, one behind the other, each at a whole word.
+struct Chunk {
+    words: Vec<u64>,
+    /// Those that were not released yet.
+    waiting: u32,
 }
 
 /// The records of one ring that wait for older ones of others, in the order of their times.
 #[derive(Default)]
 struct Lane {
-    bytes: Vec<u8>,
-    /// From `first` on: those before were released.
-    places: Vec<Place>,
-    first: usize,
+    chunks: VecDeque<Chunk>,
+    /// The number of the first chunk.
+    first: u64,
+    places: VecDeque<Place>,
+    /// Room of a chunk that is not needed any more.
+    spare: Option<Vec<u64>>,
 }
 
 impl Lane {
     fn push(&mut self, header: &Header, record: &[u8]) {
-        let (from, length) = (self.bytes.len() as u32, record.len() as u32);
-        self.bytes.extend_from_slice(record);
-        let place = Place { time_ns: header.time_ns, seq: header.seq, from, length };
+        let words = record.len().div_ceil(size_of::<u64>());
+        if self.chunks.back().is_none_or(|chunk| chunk.words.len() + words > CHUNK_WORDS) {
+            let words = self.spare.take().unwrap_or_else(|| Vec::with_capacity(CHUNK_WORDS));
+            self.chunks.push_back(Chunk { words, waiting: 0 });
+        }
+        let number = self.first + self.chunks.len() as u64 - 1;
+        let Some(chunk) = self.chunks.back_mut() else { return };
+        let from = chunk.words.len();
+        chunk.words.resize(from + words, 0);
+        bytemuck::cast_slice_mut(&mut chunk.words[from..])[..record.len()].copy_from_slice(record);
+        let (from, length) = (from as u32, record.len() as u32);
+        chunk.waiting += 1;
+        let place = Place { time_ns: header.time_ns, seq: header.seq, chunk: number, from, length };
         // Programs nest: a record may be a little older than the one before it.
         let is_older = |before: &Place| (before.time_ns, before.seq) <= (place.time_ns, place.seq);
-        let at = self.places[self.first..].iter().rposition(is_older).map_or(self.first, |i| self.first + i + 1);
-        self.places.insert(at, place);
+        match self.places.iter().rposition(is_older).map_or(0, |before| before + 1) {
+            at if at == self.places.len() => self.places.push_back(place),
+            at => self.places.insert(at, place),
+        }
     }
 
     /// The time of the oldest record.
     fn oldest_ns(&self) -> Option<u64> {
-        self.places.get(self.first).map(|place| place.time_ns)
+        self.places.front().map(|place| place.time_ns)
     }
 
     /// Hands on the oldest record, with its time.
     fn release(&mut self, mut each: impl FnMut(u64, &[u8])) {
-        if let Some(place) = self.places.get(self.first) {
-            each(place.time_ns, &self.bytes[place.from as usize..][..place.length as usize]);
-            self.first += 1;
-        }
+        let Some(place) = self.places.pop_front() else { return };
+        let chunk = &mut self.chunks[(place.chunk - self.first) as usize];
+        chunk.waiting -= 1;
+        each(place.time_ns, &bytemuck::cast_slice(&chunk.words[place.from as usize..])[..place.length as usize]);
     }
 
-    /// Gives back the room of what was released, if that is most of it.
+    /// Gives back the chunks of which everything was released.
     fn tidy(&mut self) {
-        if self.first * 2 < self.places.len() {
-            return;
+        while let Some(Chunk { mut words, .. }) = self.chunks.pop_front_if(|chunk| chunk.waiting == 0) {
+            self.first += 1;
+            words.clear();
+            self.spare = Some(words);
         }
-        self.places.drain(..self.first);
-        self.first = 0;
-        let start = self.places.iter().map(|place| place.from).min().unwrap_or(self.bytes.len() as u32);
-        self.bytes.drain(..start as usize);
-        self.places.iter_mut().for_each(|place| place.from -= start);
     }
 }
 
@@ -292,7 +317,23 @@ mod tests {
         assert_eq!(released(&mut lane, &[10, 30, 20, 25, 40, 5], 26), [5, 10, 20, 25]);
         assert_eq!(released(&mut lane, &[35, 50], 39), [30, 35]);
         assert_eq!(released(&mut lane, &[45, 60, 55], 99), [40, 45, 50, 55, 60]);
-        assert!(lane.bytes.is_empty() && lane.places.is_empty(), "nothing is left behind");
+        assert!(lane.chunks.is_empty() && lane.places.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn a_chunk_goes_when_its_last_record_does() {
+        let mut lane = Lane::default();
+        let record = [0; CHUNK_WORDS * 8 / 4];
+        for time_ns in [1, 2, 4, 5, 3, 6] {
+            lane.push(&Header { time_ns, ..Header::zeroed() }, &record);
+        }
+        let mut chunks_after = Vec::new();
+        while lane.oldest_ns().is_some() {
+            lane.release(|_, bytes| assert_eq!(bytes.len(), record.len()));
+            lane.tidy();
+            chunks_after.push(lane.chunks.len());
+        }
+        assert_eq!(chunks_after, [2, 2, 2, 2, 1, 0], "record 3 stands in the second chunk, 4 and 5 in the first");
     }
 
     #[test]

@@ -133,7 +133,8 @@ pub struct Tasks {
     /// Tells what processes are.
     pub lookups: Lookups,
     /// Calls of threads that died in them while the record of their end was lost, since they were last taken.
-    pub died_in: Vec<Call>,
+    #[expect(clippy::vec_box, reason = "a call is large: it is moved in its box")]
+    pub died_in: Vec<Box<Call>>,
 }
 
 /// When a task started.
@@ -305,7 +306,7 @@ impl Tasks {
     fn put_thread(&mut self, thread: Thread) {
         if let Some(mut old) = self.threads.insert(thread.tid, thread) {
             // Its end was lost, but not what it died in.
-            self.died_in.extend(old.dying.take().or(old.restarting.take()).map(|call| *call));
+            self.died_in.extend(old.dying.take().or(old.restarting.take()));
             self.ended_threads.push(old);
         }
     }

@@ -8,7 +8,7 @@ use crate::pulse::Pulse;
 use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use ipc_schema::losses::{self, Source};
 use ipc_schema::manifest::{Manifest, Session};
 use ipc_schema::store::log::Standing;
@@ -147,13 +147,19 @@ impl Writer {
         }
     }
 
-    /// Writes everything that arrives; the last message is followed by the end of the channel.
+    /// Writes everything that arrives, and gives back what the calls came in; the last message is followed by the end of the
+    /// channel.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn run(mut self, rows: &Receiver<Finished>, progress: &Progress) -> Result<Writer, Error> {
+    pub fn run(
+        mut self,
+        rows: &Receiver<Finished>,
+        emptied: &Sender<Vec<Call>>,
+        progress: &Progress,
+    ) -> Result<Writer, Error> {
         while let Ok(finished) = rows.recv() {
-            self.take(finished)?;
+            let _ = emptied.try_send(self.take(finished)?); // enough are there
             if self.sink.turn() {
                 progress.wants_all.store(true, Ordering::Relaxed);
             }
@@ -183,7 +189,8 @@ impl Writer {
         if self.sink.turn() { self.sink.all_told() } else { Ok(()) }
     }
 
-    fn take(&mut self, mut finished: Finished) -> Result<(), Error> {
+    /// Takes rows; what their calls came in.
+    fn take(&mut self, mut finished: Finished) -> Result<Vec<Call>, Error> {
         self.from_ns = std::mem::replace(&mut self.until_ns, finished.until_ns);
         if self.sink.refuses(&CALLS).is_none() {
             self.end_gap()?;
@@ -202,7 +209,11 @@ impl Writer {
         if let Some(stacks) = finished.stacks.take() {
             self.write_stacks(stacks)?;
         }
-        self.calls.append(&mut finished.calls);
+        if self.calls.is_empty() {
+            std::mem::swap(&mut self.calls, &mut finished.calls); // a call is large
+        } else {
+            self.calls.append(&mut finished.calls);
+        }
         let is_due = self.begun.elapsed() >= BATCH_AGE || finished.asked_for.is_some();
         if self.calls.len() >= BATCH_ROWS || is_due {
             self.write_calls()?;
@@ -217,7 +228,7 @@ impl Writer {
             self.begun = Instant::now();
             self.sink.sync(self.written_ns);
         }
-        Ok(())
+        Ok(finished.calls)
     }
 
     fn write_calls(&mut self) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
+use ipc_schema::store::compact;
 use ipc_schema::store::log::{Rows, Standing};
 use ipc_schema::tables::{CALLS, LIFETIMES, PROCESSES, SEM_OPS, THREADS, Table};
 use std::collections::BTreeMap;
@@ -43,15 +44,18 @@ impl Open {
         self.until_ns = rows.until_ns;
         let Some(index) = TABLES.iter().position(|(table, ..)| table.name == rows.table.name) else { return Ok(()) };
         let of_table = &mut self.tables[index];
+        if rows.standing == Standing::Final && of_table.rows.is_empty() {
+            return Ok(());
+        }
         let keys = keys(index, &rows.batch);
         if rows.standing == Standing::Open {
             let batch = of_table.batches.len();
             of_table.rows.extend(keys.into_iter().enumerate().map(|(row, key)| (key, (batch, row))));
-            of_table.batches.push(rows.batch.clone());
+            of_table.batches.push(compact::complete(rows.table, &rows.batch).map_err(ArrowError::SchemaError)?);
             if of_table.batches.len() == BATCHES_MAX {
                 of_table.put_together()?;
             }
-        } else if !of_table.rows.is_empty() {
+        } else {
             for key in keys {
                 of_table.rows.remove(&key);
             }
@@ -100,8 +104,9 @@ impl OfTable {
 /// What tells the rows of a batch apart.
 fn keys(index: usize, batch: &RecordBatch) -> Vec<(i64, i32)> {
     let (_, id, position) = TABLES[index];
-    let ids = batch.column_by_name(id).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let positions = position.and_then(|name| batch.column_by_name(name)?.as_primitive_opt::<Int32Type>());
+    let (ids, positions) = (compact::column(batch, id), position.and_then(|name| compact::column(batch, name)));
+    let ids = ids.as_ref().and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let positions = positions.as_ref().and_then(|column| column.as_primitive_opt::<Int32Type>());
     let Some(ids) = ids else { return Vec::new() };
     (0..ids.len()).map(|row| (ids.value(row), positions.map_or(0, |positions| positions.value(row)))).collect()
 }

@@ -4,7 +4,8 @@ use super::pseudonyms::Pseudonyms;
 use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Int32Type, Schema};
 use ipc_schema::manifest::{Part, Session};
-use ipc_schema::store::log::{BlockWriter, Blocks, complete};
+use ipc_schema::store::compact;
+use ipc_schema::store::log::{BlockWriter, Blocks};
 use ipc_schema::store::part::PartWriter;
 use ipc_schema::tables::{Redaction, SESSION, Table, arrow_schema};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -86,7 +87,7 @@ impl Redactor {
     /// # Errors
     /// They are not those of the table.
     pub fn rows(&self, table: &Table, rows: &RecordBatch) -> Result<RecordBatch, String> {
-        let rows = complete(table, rows)?;
+        let rows = compact::complete(table, rows)?;
         let schema = rows.schema();
         let columns = schema.fields().iter().zip(rows.columns());
         let hide = |(field, values): (&Arc<Field>, &ArrayRef)| match table

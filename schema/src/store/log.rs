@@ -1,19 +1,19 @@
 //! A log: rows that no part holds yet, in blocks that can be read as soon as they are written.
 //!
 //! A block is one zstd frame with a checksum. Decompressed it is one or more Arrow IPC streams, one after the other; the
-//! metadata of each stream's schema says what its rows are ([`TABLE`], [`STANDING`], [`UNTIL_NS`]). Columns that are NULL in
-//! every row are left out, and so are the twins of instants. A log that was cut short is whole up to its last whole block. A
+//! metadata of each stream's schema says what its rows are ([`TABLE`], [`STANDING`], [`UNTIL_NS`]); their columns are as
+//! [`compact`] says. A log that was cut short is whole up to its last whole block. A
 //! segment that another one follows ends with an empty block.
 
-use crate::tables::{self, Kind, Table, arrow_schema};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use super::compact;
+use crate::tables::{self, Table};
+use arrow::array::{Array, RecordBatch};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::Arc;
+use zstd::zstd_safe::DCtx;
 
 /// The name of the table.
 pub const TABLE: &str = "table";
@@ -75,7 +75,7 @@ pub struct Rows {
     pub standing: Standing,
     /// Everything that ended before this instant is in the log up to here.
     pub until_ns: i64,
-    /// The rows, with every column of the table.
+    /// The rows, as [`compact`] says.
     pub batch: RecordBatch,
 }
 
@@ -149,18 +149,20 @@ impl BlockWriter {
 }
 
 /// The columns that tell anything.
-fn filled(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let schema = batch.schema_ref();
+fn filled(table: &Table, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = rows.schema_ref();
     let tells = |index: &usize| {
         let is_column = table.column(schema.field(*index).name()).is_some(); // no twin
-        is_column && batch.column(*index).null_count() < batch.num_rows()
+        is_column && rows.column(*index).null_count() < rows.num_rows()
     };
-    batch.project(&(0..batch.num_columns()).filter(tells).collect::<Vec<usize>>())
+    rows.project(&(0..rows.num_columns()).filter(tells).collect::<Vec<usize>>())
 }
 
 /// Reads the blocks of a log, which may be damaged or forged, until one is not whole.
 pub struct Blocks<R> {
     reader: BufReader<R>,
+    decompressor: DCtx<'static>,
+    plain: Vec<u8>,
     /// Bytes of the whole blocks so far.
     pub whole_bytes: u64,
 }
@@ -168,7 +170,7 @@ pub struct Blocks<R> {
 impl<R: Read> Blocks<R> {
     /// The blocks that `reader` yields.
     pub fn new(reader: R) -> Blocks<R> {
-        Blocks { reader: BufReader::new(reader), whole_bytes: 0 }
+        Blocks { reader: BufReader::new(reader), decompressor: DCtx::create(), plain: Vec::new(), whole_bytes: 0 }
     }
 
     /// The rows of the next block; `None` behind the last one.
@@ -186,16 +188,16 @@ impl<R: Read> Blocks<R> {
 
     fn block(&mut self) -> Result<Vec<Rows>, String> {
         let mut counted = Counted { reader: &mut self.reader, bytes: 0 };
-        let mut plain = Vec::new();
-        let decoder = zstd::stream::read::Decoder::with_buffer(&mut counted).map_err(|error| error.to_string())?;
+        self.plain.clear();
+        let decoder = zstd::stream::read::Decoder::with_context(&mut counted, &mut self.decompressor);
         let mut decoder = decoder.single_frame().take(BLOCK_BYTES_MAX + 1);
-        decoder.read_to_end(&mut plain).map_err(|error| error.to_string())?;
-        if plain.len() as u64 > BLOCK_BYTES_MAX {
+        decoder.read_to_end(&mut self.plain).map_err(|error| error.to_string())?;
+        if self.plain.len() as u64 > BLOCK_BYTES_MAX {
             return Err(format!("a block of more than {} MiB", BLOCK_BYTES_MAX >> 20));
         }
         drop(decoder);
         let bytes = counted.bytes;
-        let rows = rows_of(&plain)?;
+        let rows = rows_of(&self.plain)?;
         self.whole_bytes += bytes;
         Ok(rows)
     }
@@ -240,53 +242,25 @@ fn rows_of(mut plain: &[u8]) -> Result<Vec<Rows>, String> {
             let batch = batch.map_err(|error| error.to_string())?;
             // A table or a standing of a later version is nobody's business here.
             if let (Some(table), Some(standing)) = (table, standing) {
-                rows.push(Rows { table, standing, until_ns, batch: complete(table, &batch)? });
+                compact::check(table, &batch)?;
+                rows.push(Rows { table, standing, until_ns, batch });
             }
         }
     }
     Ok(rows)
 }
 
-/// Rows with every column of the table, as a part has them: those that are not there are NULL.
-///
-/// # Errors
-/// A column has another type, or may not be NULL.
-pub fn complete(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, String> {
-    let mut columns = Vec::new();
-    for column in table.columns {
-        let fields = arrow_schema::fields(column);
-        let found = batch.column_by_name(column.name);
-        if let Some(found) = found.filter(|found| found.data_type() != fields[0].data_type()) {
-            return Err(format!("column {} of {} is {}", column.name, table.name, found.data_type()));
-        }
-        let values = found.cloned().unwrap_or_else(|| new_null_array(fields[0].data_type(), batch.num_rows()));
-        if column.kind == Kind::Instant {
-            let time = time_of(&values);
-            columns.extend([values, time]);
-        } else {
-            columns.push(values);
-        }
-    }
-    RecordBatch::try_new(Arc::new(arrow_schema::schema(table)), columns)
-        .map_err(|error| format!("rows of {}: {error}", table.name))
-}
-
-/// The twin of an instant.
-fn time_of(instants: &ArrayRef) -> ArrayRef {
-    match instants.as_primitive_opt::<Int64Type>() {
-        Some(ns) => Arc::new(ns.unary::<_, TimestampMicrosecondType>(|ns| ns.div_euclid(1000)).with_timezone("UTC")),
-        None => new_null_array(&arrow_schema::time(), instants.len()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use crate::tables::{LOSSES, OBJECTS};
-    use arrow::array::{DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray};
+    use crate::tables::{LOSSES, OBJECTS, arrow_schema};
+    use arrow::array::{
+        ArrayRef, DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray, new_null_array,
+    };
     use arrow::datatypes::Int32Type;
     use arrow::datatypes::{DataType, Field};
+    use std::sync::Arc;
 
     /// Rows of losses: some columns are filled.
     fn losses(from: i64, count: usize) -> RecordBatch {
@@ -312,10 +286,14 @@ mod tests {
     fn time_or_null(kind: &DataType, from: i64, count: usize) -> ArrayRef {
         match kind {
             DataType::Timestamp(..) => {
-                time_of(&(Arc::new((0..count).map(|i| from + i as i64).collect::<Int64Array>()) as ArrayRef))
+                compact::time_of(&(Arc::new((0..count).map(|i| from + i as i64).collect::<Int64Array>()) as ArrayRef))
             }
             other => new_null_array(other, count),
         }
+    }
+
+    fn whole(rows: &Rows) -> RecordBatch {
+        compact::complete(rows.table, &rows.batch).unwrap()
     }
 
     fn log(blocks: usize) -> (Vec<u8>, Vec<usize>) {
@@ -352,8 +330,8 @@ mod tests {
         assert_eq!((rows.len(), bytes, error), (6, ends[3] as u64, None));
         for (block, rows) in rows.chunks(2).enumerate() {
             assert_eq!((rows[0].standing, rows[0].until_ns), (Standing::Final, block as i64));
-            assert_eq!(rows[0].batch, losses(1_000_000 * block as i64, 50));
-            assert_eq!((rows[1].standing, &rows[1].batch), (Standing::Open, &losses(5, 2)));
+            assert_eq!(whole(&rows[0]), losses(1_000_000 * block as i64, 50));
+            assert_eq!((rows[1].standing, whole(&rows[1])), (Standing::Open, losses(5, 2)));
         }
     }
 
@@ -369,7 +347,7 @@ mod tests {
             match (field.name().as_str(), field.data_type()) {
                 ("sem_values", _) => lists.clone(),
                 (_, DataType::Int64) => Arc::new(Int64Array::from(vec![1, 2])),
-                (_, DataType::Timestamp(..)) => time_of(&(Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)),
+                (_, DataType::Timestamp(..)) => compact::time_of(&(Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)),
                 (_, kind) if *kind == arrow_schema::text() => Arc::new(DictionaryArray::new(
                     Int32Array::from(vec![0, 0]),
                     Arc::new(StringArray::from(vec!["sem"])),
@@ -384,7 +362,7 @@ mod tests {
         let mut writer = BlockWriter::new().unwrap();
         writer.add(&OBJECTS, Standing::Final, 0, &rows).unwrap();
         let (back, _, error) = read(&writer.finish().unwrap());
-        assert_eq!((back[0].batch.clone(), error), (rows, None));
+        assert_eq!((whole(&back[0]), error), (rows, None));
     }
 
     #[test]

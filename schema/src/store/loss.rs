@@ -1,6 +1,7 @@
 //! A row of the table `losses`: what is lost behind the rings.
 
-use super::log::{Rows, Standing, complete};
+use super::compact;
+use super::log::{Rows, Standing};
 use crate::losses::{self, Source};
 use crate::tables::LOSSES;
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
@@ -42,15 +43,15 @@ impl Loss {
             .map(|(name, values)| (Field::new(name, values.data_type().clone(), false), values))
             .unzip();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())?;
-        let batch = complete(&LOSSES, &batch)?;
         Ok(Rows { table: &LOSSES, standing: Standing::Final, until_ns: to_ns, batch })
     }
 }
 
 /// Calls that these rows say are lost.
 pub fn calls_of(rows: &RecordBatch) -> i64 {
-    let sources = rows.column_by_name("source").and_then(|column| column.as_dictionary_opt::<Int32Type>());
-    let counts = rows.column_by_name("count").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let (sources, counts) = (compact::column(rows, "source"), compact::column(rows, "count"));
+    let sources = sources.as_ref().and_then(|column| column.as_dictionary_opt::<Int32Type>());
+    let counts = counts.as_ref().and_then(|column| column.as_primitive_opt::<Int64Type>());
     let (Some(sources), Some(counts)) = (sources, counts) else { return 0 };
     let Some(sources) = sources.downcast_dict::<StringArray>() else { return 0 };
     let counts_calls = |source: Option<&str>| source.and_then(losses::by_name).is_some_and(|s| s.counts_calls);

@@ -1,6 +1,6 @@
 //! The row of the table `session`: what `trace.json` says, as columns.
 
-use super::log::complete;
+use super::compact;
 use crate::manifest::Manifest;
 use crate::tables::{Kind, SESSION, arrow_schema};
 use arrow::array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch};
@@ -23,7 +23,8 @@ pub fn row(manifest: &Manifest) -> Result<RecordBatch, String> {
     }
     let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
     let row = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())?;
-    complete(&SESSION, &row)
+    compact::check(&SESSION, &row)?;
+    Ok(row)
 }
 
 fn array(kind: Kind, value: &Value) -> ArrayRef {
