@@ -21,7 +21,9 @@ cut short), `session` (what the table `session` holds) and `parts`: of each file
 following, from the number `log_from` of `trace.json` on; older ones are in parts. A log is zstd frames with checksums; \
 each holds Arrow IPC streams, one after the other. The metadata of a stream's schema says what its rows are: `table`; \
 `standing`, which is `final`, or `open` for what had not ended (a later row with the same id takes its place); and \
-`until_ns`: whatever ended before is in the log up to there. Columns that are NULL in every row are left out, and `*_time`. \
+`until_ns`: whatever ended before is in the log up to there. Columns that are NULL in every row are left out, and `*_time`; \
+one with the same value in every row may be a run (Run-End Encoded); Int64 may stand as Int32, to which `base` of the \
+field's metadata is to be added. \
 `ipc-analyzer` reads it as it is.
 - Every table begins with `trace_id`: all other ids are unique in one trace only.
 - An instant is two columns: `*_ns`, nanoseconds since 1970-01-01 UTC, and its twin `*_time` (or `time`), the same in \

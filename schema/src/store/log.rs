@@ -2,17 +2,20 @@
 //!
 //! A block is one zstd frame with a checksum. Decompressed it is one or more Arrow IPC streams, one after the other; the
 //! metadata of each stream's schema says what its rows are ([`TABLE`], [`STANDING`], [`UNTIL_NS`]); their columns are as
-//! [`compact`] says. A log that was cut short is whole up to its last whole block. A
+//! [`compact`] says, but that Int64 may stand as Int32 ([`BASE`]). A log that was cut short is whole up to its last whole block. A
 //! segment that another one follows ends with an empty block.
 
 use super::compact;
 use crate::tables::{self, Table};
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{max, min};
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
 use zstd::zstd_safe::DCtx;
 
 /// The name of the table.
@@ -21,6 +24,9 @@ pub const TABLE: &str = "table";
 pub const STANDING: &str = "standing";
 /// Everything that ended before this instant is in the log up to here: nanoseconds since the epoch.
 pub const UNTIL_NS: &str = "until_ns";
+
+/// In the metadata of a column of Int32 that stands for one of Int64: what is to be added to its values.
+pub const BASE: &str = "base";
 
 /// The folder of a trace's log.
 pub const FOLDER: &str = "log";
@@ -109,7 +115,7 @@ impl BlockWriter {
     ) -> Result<(), ArrowError> {
         for first in (0..batch.num_rows()).step_by(ROWS_MAX) {
             let rows = batch.slice(first, ROWS_MAX.min(batch.num_rows() - first));
-            let rows = filled(table, &rows)?;
+            let rows = narrow(&filled(table, &rows)?)?;
             let metadata = [
                 (TABLE, table.name.to_owned()),
                 (STANDING, standing.name().to_owned()),
@@ -156,6 +162,45 @@ fn filled(table: &Table, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> 
         is_column && rows.column(*index).null_count() < rows.num_rows()
     };
     rows.project(&(0..rows.num_columns()).filter(tells).collect::<Vec<usize>>())
+}
+
+/// Columns of 64 bits whose values lie near each other in 32 bits: there is half as much to compress, and twice as fast.
+fn narrow(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    replace(rows, |field, values| {
+        let wide = values.as_primitive_opt::<Int64Type>()?;
+        let (least, largest) = (min(wide)?, max(wide)?);
+        largest.checked_sub(least).filter(|range| *range <= i32::MAX.into())?;
+        // What stands below a NULL may be anything.
+        let offsets = wide.unary::<_, Int32Type>(|value| value.wrapping_sub(least) as i32);
+        let metadata = HashMap::from([(BASE.to_owned(), least.to_string())]);
+        let field = Field::new(field.name(), DataType::Int32, field.is_nullable()).with_metadata(metadata);
+        Some((field, Arc::new(offsets) as ArrayRef))
+    })
+}
+
+/// The opposite of [`narrow`].
+fn widen(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    replace(rows, |field, values| {
+        let base: i64 = field.metadata().get(BASE)?.parse().ok()?;
+        let offsets = values.as_primitive_opt::<Int32Type>()?;
+        let wide = offsets.unary::<_, Int64Type>(|offset| base.wrapping_add(offset.into()));
+        Some((Field::new(field.name(), DataType::Int64, field.is_nullable()), Arc::new(wide) as ArrayRef))
+    })
+}
+
+/// Rows with other columns in the places of some.
+fn replace(
+    rows: &RecordBatch,
+    other: impl Fn(&Field, &ArrayRef) -> Option<(Field, ArrayRef)>,
+) -> Result<RecordBatch, ArrowError> {
+    let schema = rows.schema_ref();
+    let columns = schema.fields().iter().zip(rows.columns()).map(|(field, values)| {
+        other(field, values)
+            .map_or_else(|| (field.clone(), values.clone()), |(field, values)| (Arc::new(field), values))
+    });
+    let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = columns.unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
 }
 
 /// Reads the blocks of a log, which may be damaged or forged, until one is not whole.
@@ -242,6 +287,7 @@ fn rows_of(mut plain: &[u8]) -> Result<Vec<Rows>, String> {
             let batch = batch.map_err(|error| error.to_string())?;
             // A table or a standing of a later version is nobody's business here.
             if let (Some(table), Some(standing)) = (table, standing) {
+                let batch = widen(&batch).map_err(|error| error.to_string())?;
                 compact::check(table, &batch)?;
                 rows.push(Rows { table, standing, until_ns, batch });
             }
@@ -256,11 +302,8 @@ mod tests {
     use super::*;
     use crate::tables::{LOSSES, OBJECTS, arrow_schema};
     use arrow::array::{
-        ArrayRef, DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray, new_null_array,
+        DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, StringArray, new_null_array,
     };
-    use arrow::datatypes::Int32Type;
-    use arrow::datatypes::{DataType, Field};
-    use std::sync::Arc;
 
     /// Rows of losses: some columns are filled.
     fn losses(from: i64, count: usize) -> RecordBatch {
@@ -332,6 +375,21 @@ mod tests {
             assert_eq!((rows[0].standing, rows[0].until_ns), (Standing::Final, block as i64));
             assert_eq!(whole(&rows[0]), losses(1_000_000 * block as i64, 50));
             assert_eq!((rows[1].standing, whole(&rows[1])), (Standing::Open, losses(5, 2)));
+        }
+    }
+
+    #[test]
+    fn numbers_far_from_each_other_and_from_zero_come_back() {
+        let far = [i64::MIN, i64::MAX, i64::MIN + i64::from(i32::MAX), i64::MAX - i64::from(i32::MAX)];
+        for numbers in
+            [[far[0], far[1]], [far[0], far[2]], [far[0], far[2] + 1], [far[1], far[3]], [far[1], far[3] - 1]]
+        {
+            let values = Int64Array::from(vec![Some(numbers[0]), None, Some(numbers[1])]);
+            let rows = RecordBatch::try_from_iter([("n", Arc::new(values) as ArrayRef)]).unwrap();
+            let narrow = narrow(&rows).unwrap();
+            let is_near = numbers[0].abs_diff(numbers[1]) <= i32::MAX as u64;
+            assert_eq!(narrow.column(0).data_type() == &DataType::Int32, is_near, "{numbers:?}");
+            assert_eq!(widen(&narrow).unwrap(), rows);
         }
     }
 
