@@ -17,7 +17,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use arrow::error::ArrowError;
-use ipc_schema::catalogue::Meaning;
+use ipc_schema::catalogue::{Family, Meaning};
 use ipc_schema::store::compact;
 use ipc_schema::tables::Table;
 use ipc_schema::wire::Sembuf;
@@ -163,8 +163,40 @@ fn comm<R>(rows: &[R], value: impl Fn(&R) -> Option<[u8; 16]>) -> Option<ArrayRe
     text_by(rows, &value, |row| value(row).map(|c| comm_text(&c).into_owned()))
 }
 
-/// Fills the columns of `calls`.
-pub fn calls(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> {
+/// Which calls can have a value in a column; none: all.
+fn families_of(column: &str) -> &'static [Family] {
+    match column {
+        "sem_count" | "sem_num" | "sem_op" | "sem_flags" | "sem_ops_total" | "sem_value" => &[Family::Sem],
+        "address" => &[Family::Shm],
+        "msg_type" | "msg_type_requested" => &[Family::Msg],
+        "msg_priority" | "queue_depth" | "queue_bytes" | "queue_max_messages" | "queue_max_message_bytes" => {
+            &[Family::Mq, Family::Msg]
+        }
+        "deadline_ns" => &[Family::Mq],
+        "sig_how" | "sig_set" | "sig_set_text" | "sig_old" | "sig_after" | "disposition" => {
+            &[Family::Sig, Family::Libc]
+        }
+        "signal" => &[Family::Sig, Family::Libc, Family::Mq],
+        _ => &[],
+    }
+}
+
+/// Fills the columns of `calls`, of these rows, but does not ask each for what none of its family has.
+pub fn calls(rows: &[Call]) -> impl Fn(&Frame, &str, &[Call]) -> Option<ArrayRef> + use<> {
+    let mut families: Vec<Family> = Vec::new();
+    for call in rows {
+        if !families.contains(&call.family()) {
+            families.push(call.family());
+        }
+    }
+    move |frame, column, rows| {
+        let of = families_of(column);
+        let can_tell = of.is_empty() || families.iter().any(|family| *family == Family::Ipc || of.contains(family));
+        if can_tell { call_columns(frame, column, rows) } else { None }
+    }
+}
+
+fn call_columns(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> {
     match column {
         "call_id" => int64(rows, |c| Some(c.call_id)),
         "began" => name(rows, |c| Some(if c.began_before { "before_trace" } else { "in_trace" })),
@@ -484,6 +516,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
     use crate::call::Outcome;
+    use crate::copies::Copies;
     use arrow::array::{Array, AsArray};
     use ipc_schema::catalogue::{Abi, CATALOGUE};
     use ipc_schema::tables;
@@ -500,7 +533,7 @@ mod tests {
 
     fn batch(rows: &[Call]) -> RecordBatch {
         let frame = Frame { trace_id: "t".into(), clock_offset_ns: 1_000_000 };
-        compact::complete(&tables::CALLS, &frame.batch(&tables::CALLS, rows, calls).unwrap()).unwrap()
+        compact::complete(&tables::CALLS, &frame.batch(&tables::CALLS, rows, calls(rows)).unwrap()).unwrap()
     }
 
     fn text_of(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {
@@ -521,6 +554,55 @@ mod tests {
         assert_eq!(text_of(&batch, "command"), [None, None, Some("IPC_RMID".into())]);
         let id = batch.column_by_name("object_id").unwrap().as_primitive::<arrow::datatypes::Int64Type>();
         assert_eq!((id.value(0), id.is_null(1), id.value(2)), (17, true, 9));
+    }
+
+    /// Calls through every entry point, with every argument and everything that can be copied, that ended in every way.
+    fn everything() -> Vec<Call> {
+        let small = ipc_schema::wire::Small { valid: u32::MAX >> 16, blocked: 5, ..bytemuck::Zeroable::zeroed() };
+        let small = ipc_schema::wire::Small { a: [1; _], b: [1; _], ..small };
+        let queue = ipc_schema::wire::Queue {
+            small,
+            inode: 1,
+            messages: 2,
+            bytes: 3,
+            max_messages: 4,
+            max_message_bytes: 5,
+            ipc_ns: 6,
+            padding: 0,
+        };
+        let copies = |family| {
+            let queue = matches!(family, Family::Mq | Family::Msg).then_some(queue); // what others have is no queue
+            Copies { before: Some(small), after: Some(small), queue, name: Some("name".into()) }
+        };
+        let mut calls = Vec::new();
+        for entry in CATALOGUE.iter().filter(|entry| entry.family != Family::Ipc) {
+            for (abi, ret, argument) in [Abi::X86_64, Abi::I386].into_iter().flat_map(|abi| {
+                [0, 1, -11].into_iter().flat_map(move |ret| (1..20).map(move |argument| (abi, ret, argument)))
+            }) {
+                let mut call = Call::begun(7, 1_000, entry, abi, [argument; 6]);
+                (call.end_ns, call.ret) = (Some(2_500), Some(ret));
+                call.outcome = if ret < 0 { Outcome::Error } else { Outcome::Ok };
+                call.copies = Some(Box::new(copies(entry.family)));
+                calls.push(call);
+            }
+        }
+        calls
+    }
+
+    #[test]
+    fn no_call_is_not_asked_for_what_it_has() {
+        let frame = Frame { trace_id: "t".into(), clock_offset_ns: 0 };
+        let calls_of_all = everything();
+        let mut told = 0;
+        for call in calls_of_all.chunks(1) {
+            for column in tables::CALLS.columns {
+                let all = call_columns(&frame, column.name, call);
+                told += usize::from(all.is_some() && !families_of(column.name).is_empty());
+                let asked = calls(call)(&frame, column.name, call);
+                assert_eq!(asked.is_some(), all.is_some(), "{} of {}", column.name, call[0].entry.name);
+            }
+        }
+        assert!(told > 1_000, "{told} values in columns of some families");
     }
 
     #[test]

@@ -237,7 +237,7 @@ impl Writer {
         // Late records and deaths may step back a little; open calls come last.
         calls.sort_by_key(|c| c.end_ns.unwrap_or(u64::MAX));
         for rows in calls.chunks(BATCH_ROWS) {
-            self.write(&CALLS, rows, batch::calls)?;
+            self.write(&CALLS, rows, batch::calls(rows))?;
             self.write(&SEM_OPS, &batch::sem_op_rows(rows), batch::sem_ops)?;
         }
         calls.clear();
@@ -273,7 +273,7 @@ impl Writer {
 
     /// Tells what a crash would otherwise take with it.
     fn write_living(&mut self, living: &Living) -> Result<(), Error> {
-        self.write_as(Standing::Open, &CALLS, &living.calls, batch::calls)?;
+        self.write_as(Standing::Open, &CALLS, &living.calls, batch::calls(&living.calls))?;
         self.write_as(Standing::Open, &SEM_OPS, &batch::sem_op_rows(&living.calls), batch::sem_ops)?;
         self.write_as(Standing::Open, &PROCESSES, &living.processes, batch::processes)?;
         self.write_as(Standing::Open, &THREADS, &living.threads, batch::threads)?;

@@ -5,9 +5,9 @@ use super::compact;
 use crate::manifest::{BLOCK_BYTES, Part};
 use crate::tables::{Column, Encoding, Kind, Table, arrow_schema, twin};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::datatypes::{Field, Int64Type};
+use arrow::datatypes::{Field, Int64Type, Schema};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowWriterOptions, compute_leaves};
 use parquet::basic::{Compression, Encoding as ParquetEncoding, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::SortingColumn;
@@ -26,7 +26,6 @@ const ROW_GROUP_ROWS: usize = 122_880;
 pub struct PartWriter<W: Write + Send> {
     table: &'static Table,
     file: SerializedFileWriter<Hashed<W>>,
-    columns: ArrowRowGroupWriterFactory,
     codec: Codec,
     /// The columns of the row group that is being filled.
     leaves: Vec<Leaf>,
@@ -43,14 +42,10 @@ impl<W: Write + Send> PartWriter<W> {
     /// `to` refuses.
     pub fn new(table: &'static Table, created_by: &str, to: W) -> Result<PartWriter<W>> {
         let to = Hashed { to, hash: XxHash3_128::new(), blocks: Blocks::default(), bytes: 0 };
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties(table, created_by))
-            // Without Arrow's own schema every reader sees plain UTF-8.
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(to, Arc::new(arrow_schema::schema(table)), options)?;
-        let (file, columns) = writer.into_serialized_writer()?;
+        let file =
+            writer_of(arrow_schema::schema(table), properties(table, created_by), to)?.into_serialized_writer()?.0;
         let codec = Codec::new(ZstdLevel::default())?;
-        Ok(PartWriter { table, file, columns, codec, leaves: Vec::new(), group_rows: 0, rows: 0, last: None })
+        Ok(PartWriter { table, file, codec, leaves: Vec::new(), group_rows: 0, rows: 0, last: None })
     }
 
     /// Whether rows can follow: whether they rise from the last ones in the column by which the table is sorted.
@@ -83,11 +78,8 @@ impl<W: Write + Send> PartWriter<W> {
 
     fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         if self.leaves.is_empty() {
-            let writers = self.columns.create_column_writers(self.file.flushed_row_groups().len())?;
-            let fields =
-                self.table.columns.iter().flat_map(|c| arrow_schema::fields(c).into_iter().map(move |f| (c, f)));
-            self.leaves =
-                fields.zip(writers).map(|((column, field), writer)| Leaf::new(column, field, writer)).collect();
+            let leaves = self.table.columns.iter().flat_map(|column| Leaf::of(self.table, column));
+            self.leaves = leaves.collect::<Result<_>>()?;
         }
         let mut leaves = self.leaves.iter_mut();
         for column in self.table.columns {
@@ -109,12 +101,12 @@ impl<W: Write + Send> PartWriter<W> {
         let columns = self.file.schema_descr().columns().to_vec();
         let mut group = self.file.next_row_group()?;
         for (leaf, column) in self.leaves.drain(..).zip(columns) {
-            match leaf.coded {
-                Some(chunk) => {
+            match leaf.values {
+                Values::Few(chunk) => {
                     let (bytes, closed) = chunk.close(&column, &mut self.codec)?;
                     group.append_column(&bytes, closed)?;
                 }
-                None => leaf.writer.close()?.append_to_row_group(&mut group)?,
+                Values::Many(writer) => writer.close()?.append_to_row_group(&mut group)?,
             }
         }
         group.close()?;
@@ -154,44 +146,77 @@ fn leaves_of(column: &Column) -> usize {
 
 /// A column of a row group that is being filled.
 struct Leaf {
+    table: &'static Table,
     field: Field,
     /// Whether its values rise: codes are no use as soon as there are two of them.
     rises: bool,
-    /// Its values, as long as they are few; afterwards they go to the writer.
-    coded: Option<Chunk>,
-    writer: ArrowColumnWriter,
+    values: Values,
+}
+
+/// Its values.
+enum Values {
+    Few(Chunk),
+    Many(Box<ArrowColumnWriter>),
 }
 
 impl Leaf {
-    fn new(column: &Column, field: Field, writer: ArrowColumnWriter) -> Leaf {
-        let coded = Chunk::new(field.data_type());
-        Leaf { field, rises: column.encoding == Encoding::Delta, coded, writer }
+    /// Those of a column.
+    fn of(table: &'static Table, column: &'static Column) -> impl Iterator<Item = Result<Leaf>> {
+        arrow_schema::fields(column).into_iter().map(move |field| {
+            let values = match Chunk::new(field.data_type()) {
+                Some(chunk) => Values::Few(chunk),
+                None => Values::Many(Box::new(column_writer(table, &field)?)),
+            };
+            Ok(Leaf { table, field, rises: column.encoding == Encoding::Delta, values })
+        })
     }
 
     fn add(&mut self, values: Option<&ArrayRef>, rows: usize) -> Result<()> {
-        let Some(chunk) = &mut self.coded else {
-            let values = match values {
-                Some(values) => compact::flat(values)?,
-                None => new_null_array(self.field.data_type(), rows),
-            };
-            return self.write(&values);
-        };
-        chunk.add(values, rows)?;
-        if chunk.is_diverse(self.rises) {
-            let so_far = chunk.to_array(self.field.data_type())?;
-            self.coded = None;
-            self.write(&so_far)?;
+        match &mut self.values {
+            Values::Few(chunk) => {
+                chunk.add(values, rows)?;
+                if chunk.is_diverse(self.rises) {
+                    let so_far = chunk.to_array(self.field.data_type())?;
+                    let mut writer = column_writer(self.table, &self.field)?;
+                    write(&mut writer, &self.field, &so_far)?;
+                    self.values = Values::Many(Box::new(writer));
+                }
+                Ok(())
+            }
+            Values::Many(writer) => {
+                let values = match values {
+                    Some(values) => compact::flat(values)?,
+                    None => new_null_array(self.field.data_type(), rows),
+                };
+                write(writer, &self.field, &values)
+            }
         }
-        Ok(())
-    }
-
-    fn write(&mut self, values: &ArrayRef) -> Result<()> {
-        compute_leaves(&self.field, values)?.iter().try_for_each(|leaf| self.writer.write(leaf))
     }
 
     fn bytes(&self) -> usize {
-        self.coded.as_ref().map_or_else(|| self.writer.get_estimated_total_bytes(), Chunk::bytes)
+        match &self.values {
+            Values::Few(chunk) => chunk.bytes(),
+            Values::Many(writer) => writer.get_estimated_total_bytes(),
+        }
     }
+}
+
+fn write(writer: &mut ArrowColumnWriter, field: &Field, values: &ArrayRef) -> Result<()> {
+    compute_leaves(field, values)?.iter().try_for_each(|leaf| writer.write(leaf))
+}
+
+/// Parquet's writer of one column: that of a file which has no other, for only all of a file's are to be had at once, and
+/// each holds what zstd needs.
+fn column_writer(table: &Table, field: &Field) -> Result<ArrowColumnWriter> {
+    let file = writer_of(Schema::new(vec![field.clone()]), properties(table, ""), io::sink())?;
+    let mut writers = file.into_serialized_writer()?.1.create_column_writers(0)?;
+    writers.pop().ok_or_else(|| ParquetError::General(format!("no column {}", field.name())))
+}
+
+fn writer_of<W: Write + Send>(schema: Schema, properties: WriterProperties, to: W) -> Result<ArrowWriter<W>> {
+    // Without Arrow's own schema every reader sees plain UTF-8.
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(to, Arc::new(schema), options)
 }
 
 /// The least and the last value of the column by which the rows of a table rise; NULLs come last.
@@ -296,7 +321,7 @@ mod tests {
         BooleanArray, DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, RecordBatchOptions,
     };
     use arrow::compute::{cast, concat_batches};
-    use arrow::datatypes::{DataType, Int32Type, Schema};
+    use arrow::datatypes::{DataType, Int32Type};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
