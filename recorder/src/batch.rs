@@ -182,7 +182,7 @@ fn families_of(column: &str) -> &'static [Family] {
 }
 
 /// Fills the columns of `calls`, of these rows, but does not ask each for what none of its family has.
-pub fn calls(rows: &[Call]) -> impl Fn(&Frame, &str, &[Call]) -> Option<ArrayRef> + use<> {
+pub fn calls(rows: &[&Call]) -> impl Fn(&Frame, &str, &[&Call]) -> Option<ArrayRef> + use<> {
     let mut families: Vec<Family> = Vec::new();
     for call in rows {
         if !families.contains(&call.family()) {
@@ -196,7 +196,7 @@ pub fn calls(rows: &[Call]) -> impl Fn(&Frame, &str, &[Call]) -> Option<ArrayRef
     }
 }
 
-fn call_columns(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> {
+fn call_columns(frame: &Frame, column: &str, rows: &[&Call]) -> Option<ArrayRef> {
     match column {
         "call_id" => int64(rows, |c| Some(c.call_id)),
         "began" => name(rows, |c| Some(if c.began_before { "before_trace" } else { "in_trace" })),
@@ -218,9 +218,9 @@ fn call_columns(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> 
         "ipc_ns" => int64(rows, |c| c.identity.ipc_ns.map(i64::from)),
         "object_kind" => name(rows, |c| c.family().object_kind()),
         "object_ref" => int64(rows, |c| c.object_ref),
-        "object_id" => int64(rows, Call::object_id),
-        "object_name" => shared(rows, Call::object_name),
-        "return_value" => int64(rows, Call::return_value),
+        "object_id" => int64(rows, |c| c.object_id()),
+        "object_name" => shared(rows, |c| c.object_name()),
+        "return_value" => int64(rows, |c| c.return_value()),
         "error" => text_by(rows, |c| c.error().and(c.ret), |c| c.error().map(Into::into)),
         "restarts" => int32(rows, |c| Some(c.restarts)),
         _ => call_arguments(column, rows),
@@ -228,57 +228,61 @@ fn call_columns(frame: &Frame, column: &str, rows: &[Call]) -> Option<ArrayRef> 
 }
 
 /// The columns of `calls` that come from arguments.
-fn call_arguments(column: &str, rows: &[Call]) -> Option<ArrayRef> {
+fn call_arguments(column: &str, rows: &[&Call]) -> Option<ArrayRef> {
     match column {
         "key" => int32(rows, |c| c.int(Meaning::Key)),
         "created" => boolean(rows, |c| c.created),
-        "flags" => int32(rows, Call::flags),
+        "flags" => int32(rows, |c| c.flags()),
         "flags_text" => {
-            text_by(rows, |c| c.flags().map(|f| (c.operation(), f, c.int(Meaning::Mode))), Call::flags_text)
+            text_by(rows, |c| c.flags().map(|f| (c.operation(), f, c.int(Meaning::Mode))), |c| c.flags_text())
         }
-        "command" => name(rows, Call::command),
+        "command" => name(rows, |c| c.command()),
         "sem_count" => int32(rows, |c| c.int(Meaning::SemCount)),
-        "sem_num" => int32(rows, Call::sem_num),
+        "sem_num" => int32(rows, |c| c.sem_num()),
         "sem_op" => int32(rows, |c| c.first_sop.map(|s| i32::from(s.sem_op))),
         "sem_flags" => int32(rows, |c| c.first_sop.map(|s| i32::from(s.sem_flg))),
-        "sem_ops_total" => int32(rows, Call::sem_ops_total),
-        "sem_value" => int32(rows, Call::sem_value),
+        "sem_ops_total" => int32(rows, |c| c.sem_ops_total()),
+        "sem_value" => int32(rows, |c| c.sem_value()),
         "size_bytes" => int64(rows, |c| c.argument(Meaning::Size)),
-        "address" => int64(rows, Call::address),
-        "msg_type" => int64(rows, Call::msg_type),
+        "address" => int64(rows, |c| c.address()),
+        "msg_type" => int64(rows, |c| c.msg_type()),
         "msg_type_requested" => int64(rows, |c| c.argument(Meaning::MessageType)),
-        "msg_priority" => int64(rows, Call::msg_priority),
+        "msg_priority" => int64(rows, |c| c.msg_priority()),
         "queue_depth" => int64(rows, |c| c.queue_at_entry().map(|q| q.messages as i64)),
         "queue_bytes" => int64(rows, |c| c.queue_at_entry().map(|q| q.bytes as i64)),
-        "queue_max_messages" => int64(rows, Call::queue_max_messages),
-        "queue_max_message_bytes" => int64(rows, Call::queue_max_message_bytes),
-        "timeout_ns" => int64(rows, Call::timeout_ns),
-        "deadline_ns" => int64(rows, Call::deadline_ns),
+        "queue_max_messages" => int64(rows, |c| c.queue_max_messages()),
+        "queue_max_message_bytes" => int64(rows, |c| c.queue_max_message_bytes()),
+        "timeout_ns" => int64(rows, |c| c.timeout_ns()),
+        "deadline_ns" => int64(rows, |c| c.deadline_ns()),
         _ => call_signals(column, rows).or_else(|| call_waits(column, rows)),
     }
 }
 
 /// The columns of `calls` about signals.
-fn call_signals(column: &str, rows: &[Call]) -> Option<ArrayRef> {
+fn call_signals(column: &str, rows: &[&Call]) -> Option<ArrayRef> {
     let set = |value: fn(&Call) -> Option<u64>| int64(rows, move |c| value(c).map(|s| s as i64));
     match column {
-        "sig_how" => name(rows, Call::sig_how),
+        "sig_how" => name(rows, |c| c.sig_how()),
         "sig_set" => set(Call::sig_set),
-        "sig_set_text" => text_by(rows, Call::sig_set, |c| {
-            let mut text = String::new();
-            ipc_schema::flags::write_signal_set(&mut text, c.sig_set()?).ok()?;
-            Some(text)
-        }),
+        "sig_set_text" => text_by(
+            rows,
+            |c| c.sig_set(),
+            |c| {
+                let mut text = String::new();
+                ipc_schema::flags::write_signal_set(&mut text, c.sig_set()?).ok()?;
+                Some(text)
+            },
+        ),
         "sig_old" => set(Call::sig_old),
         "sig_after" => set(Call::sig_after),
-        "signal" => int32(rows, Call::signal),
-        "disposition" => name(rows, Call::disposition),
+        "signal" => int32(rows, |c| c.signal()),
+        "disposition" => name(rows, |c| c.disposition()),
         _ => None,
     }
 }
 
 /// The columns of `calls` about waits, and what is known of the call as a whole.
-fn call_waits(column: &str, rows: &[Call]) -> Option<ArrayRef> {
+fn call_waits(column: &str, rows: &[&Call]) -> Option<ArrayRef> {
     let known = |c: &Call| c.wait_known && c.end_ns.is_some();
     let waker = |c: &Call| -> Option<Waker> { c.wait.as_deref()?.ended_by.as_ref()?.1.clone() };
     match column {
@@ -309,8 +313,8 @@ pub struct SemOp {
 }
 
 /// The operations of calls with more than one.
-pub fn sem_op_rows(calls: &[Call]) -> Vec<SemOp> {
-    let of_call = |c: &Call| {
+pub fn sem_op_rows(calls: &[&Call]) -> Vec<SemOp> {
+    let of_call = |c: &&Call| {
         let call_id = c.call_id;
         let operations: Vec<_> = c.sops.iter().copied().enumerate().collect();
         operations.into_iter().map(move |(i, operation)| SemOp { call_id, position: i as i32, operation })
@@ -532,6 +536,7 @@ mod tests {
     }
 
     fn batch(rows: &[Call]) -> RecordBatch {
+        let rows: &[&Call] = &rows.iter().collect::<Vec<_>>();
         let frame = Frame { trace_id: "t".into(), clock_offset_ns: 1_000_000 };
         compact::complete(&tables::CALLS, &frame.batch(&tables::CALLS, rows, calls(rows)).unwrap()).unwrap()
     }
@@ -594,7 +599,8 @@ mod tests {
         let frame = Frame { trace_id: "t".into(), clock_offset_ns: 0 };
         let calls_of_all = everything();
         let mut told = 0;
-        for call in calls_of_all.chunks(1) {
+        for call in &calls_of_all {
+            let call = &[call];
             for column in tables::CALLS.columns {
                 let all = call_columns(&frame, column.name, call);
                 told += usize::from(all.is_some() && !families_of(column.name).is_empty());

@@ -274,7 +274,7 @@ impl Capture {
             if rows.send(finished).is_err() {
                 return self.totals; // the writer says why
             }
-            self.join.make_room(rows.room());
+            self.join.fill_again(rows.emptied());
             self.show(&rows, progress);
         }
         self.finish(rows, progress)
@@ -311,7 +311,7 @@ impl Capture {
     }
 
     /// What a trace is to be written for, if it is.
-    fn trigger(&mut self, ended: &[Call], now_ns: u64, progress: &Progress) -> Option<String> {
+    fn trigger(&mut self, ended: &[Box<Call>], now_ns: u64, progress: &Progress) -> Option<String> {
         if progress.wants_trace.swap(false, Ordering::Relaxed) {
             return Some(ASKED.to_owned());
         }

@@ -23,11 +23,15 @@ pub struct Loss {
     pub count: Option<i64>,
 }
 
+/// Calls, each in its box: a call is large, and made and written by different threads, so it is not moved, and a box that was
+/// written is filled again.
+pub type Calls = Vec<Box<Call>>;
+
 /// What the join has finished since it was last taken.
 #[derive(Default)]
 pub struct Finished {
     /// Calls, in the order of their ends.
-    pub calls: Vec<Call>,
+    pub calls: Calls,
     /// Processes that ended.
     pub processes: Vec<Process>,
     /// Threads that ended.
@@ -80,7 +84,7 @@ impl Finished {
 #[derive(Default)]
 pub struct Living {
     /// Calls.
-    pub calls: Vec<Call>,
+    pub calls: Calls,
     /// Processes.
     pub processes: Vec<Process>,
     /// Threads.

@@ -3,7 +3,7 @@
 use crate::call::{Call, Outcome};
 use crate::copies::{self, Copies, either};
 use crate::decode::{self, Record, Tail};
-use crate::finished::{Finished, Living, Loss};
+use crate::finished::{Calls, Finished, Living, Loss};
 use crate::lookups::Lookups;
 use crate::objects::Objects;
 use crate::scan::{self, Scanned};
@@ -41,8 +41,7 @@ pub struct Join {
     /// Whom each CPU woke last.
     woken: FxHashMap<u16, u32>,
     /// Calls that a signal ended whose record is still to come.
-    #[expect(clippy::vec_box, reason = "a call is large: it is moved in its box")]
-    awaiting: Vec<Box<Call>>,
+    awaiting: Calls,
     /// The user stacks.
     pub stacks: Stacks,
     /// The stack of each thread's next call.
@@ -51,7 +50,9 @@ pub struct Join {
     start_ns: u64,
     min_duration_ns: u64,
     last_call_id: i64,
-    calls: Vec<Call>,
+    calls: Calls,
+    /// Boxes of calls that were written, or that nobody wants.
+    spare: Calls,
     losses: Vec<Loss>,
     /// Records whose bytes were not what their kind says.
     pub malformed: u64,
@@ -77,6 +78,7 @@ impl Join {
             min_duration_ns,
             last_call_id: 0,
             calls: vec![],
+            spare: vec![],
             losses: vec![],
             malformed: 0,
             too_short: 0,
@@ -188,7 +190,14 @@ impl Join {
         };
         self.last_call_id += 1;
         let thread = self.tasks.thread(header);
-        let mut call = Box::new(Call::begun(self.last_call_id, header.time_ns, entry, abi, registers));
+        let begun = Call::begun(self.last_call_id, header.time_ns, entry, abi, registers);
+        let mut call = match self.spare.pop() {
+            Some(mut room) => {
+                *room = begun;
+                room
+            }
+            None => Box::new(begun),
+        };
         (call.cpu, call.pid, call.tid) = (header.cpu, header.pid, header.tid);
         (call.process_id, call.thread_id, call.identity) = (thread.process_id, thread.thread_id, thread.identity);
         call.wait_known = self.hooks.wakings;
@@ -251,7 +260,7 @@ impl Join {
             return;
         }
         let is_of_cpu = |call: &mut Box<Call>| call.wait.as_ref().is_none_or(|w| w.cpu == cpu);
-        let calls: Vec<Box<Call>> = self.awaiting.extract_if(.., is_of_cpu).collect();
+        let calls: Calls = self.awaiting.extract_if(.., is_of_cpu).collect();
         for mut call in calls {
             let sender = signal.clone().filter(|(pid, _)| *pid == call.pid).and_then(|(_, sender)| sender);
             if let Some(wait) = call.wait.as_mut() {
@@ -266,7 +275,7 @@ impl Join {
         /// The longest that a CPU may stand still between a waking and the tracepoint behind it.
         const PATIENCE_NS: u64 = 10_000_000;
         let is_old = |call: &mut Box<Call>| call.end_ns.is_none_or(|end| end + PATIENCE_NS < until_ns);
-        let calls: Vec<Box<Call>> = self.awaiting.extract_if(.., is_old).collect();
+        let calls: Calls = self.awaiting.extract_if(.., is_old).collect();
         calls.into_iter().for_each(|call| self.complete(call));
     }
 
@@ -276,10 +285,11 @@ impl Join {
         self.objects.end(&mut call);
         if duration_ns.is_some_and(|d| d < self.min_duration_ns) {
             self.too_short += 1;
+            self.spare.push(call);
             return;
         }
         waits::decide(&mut call);
-        self.calls.push(*call);
+        self.calls.push(call);
     }
 
     fn lose_one(&mut self, header: &Header, source: Source) {
@@ -362,10 +372,11 @@ impl Join {
         self.losses.push(loss);
     }
 
-    /// Where the next calls go.
-    pub fn make_room(&mut self, room: Vec<Call>) {
-        if self.calls.is_empty() {
-            self.calls = room;
+    /// Takes boxes of calls that were written, to be filled again; not more than are of use.
+    pub fn fill_again(&mut self, mut boxes: Calls) {
+        const ENOUGH: usize = 16_384;
+        if self.spare.len() < ENOUGH {
+            self.spare.append(&mut boxes);
         }
     }
 
@@ -401,7 +412,7 @@ impl Join {
             self.objects.end(&mut call);
             open.object_ref = call.object_ref;
             waits::decide(&mut call);
-            calls.push(*call);
+            calls.push(call);
         }
         calls.sort_by_key(|call| call.start_ns);
         let (processes, threads) = self.tasks.living(all);
@@ -721,7 +732,7 @@ mod tests {
         join.take(&of_memory(kind::KERNEL_COPY, 0, &Header::zeroed(), &own));
         join.take(&of_memory(kind::EXIT, code, &Exit::zeroed(), &after));
         assert_eq!(join.malformed, 0);
-        join.finished().calls.remove(0)
+        *join.finished().calls.remove(0)
     }
 
     #[test]

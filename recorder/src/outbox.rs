@@ -1,8 +1,7 @@
 //! What the capture hands to the writer: in pieces, so that what waits between them is bounded, and never for ever, so that
 //! a disk that hangs costs calls, which are counted, and not the names of threads and processes.
 
-use crate::call::Call;
-use crate::finished::{Finished, Loss};
+use crate::finished::{Calls, Finished, Loss};
 use crossbeam_channel::{Receiver, Select, Sender};
 use ipc_schema::losses;
 use std::time::Duration;
@@ -12,7 +11,7 @@ pub const PIECE_CALLS: usize = 4_096;
 /// What a piece takes in memory, roughly: bytes.
 pub const PIECE_BYTES: usize = PIECE_CALLS * 512;
 
-/// How much room for calls is kept that is not needed at the moment.
+/// How many pieces that were written are kept to be filled again.
 pub const EMPTIED_MAX: usize = 4;
 
 /// How long the writer may take for a piece; meanwhile the rings fill.
@@ -24,8 +23,8 @@ const HELD_MAX: usize = 1 << 20;
 /// The way to the writer.
 pub struct Outbox {
     rows: Sender<Finished>,
-    /// What calls came in that were written: to be filled again, for new memory costs more than to write it.
-    emptied: Receiver<Vec<Call>>,
+    /// Calls that were written.
+    emptied: Receiver<Calls>,
     /// Until when everything was handed on, CLOCK_BOOTTIME nanoseconds.
     pub until_ns: u64,
     /// Pieces that were.
@@ -53,7 +52,7 @@ pub struct Gone;
 
 impl Outbox {
     /// An outbox; rows are younger than `start_ns`.
-    pub fn new(rows: Sender<Finished>, emptied: Receiver<Vec<Call>>, start_ns: u64) -> Outbox {
+    pub fn new(rows: Sender<Finished>, emptied: Receiver<Calls>, start_ns: u64) -> Outbox {
         Outbox { rows, emptied, until_ns: start_ns, sent: 0, held: None, lost_calls: 0, lost_others: 0 }
     }
 
@@ -62,20 +61,17 @@ impl Outbox {
     /// # Errors
     /// [`Gone`].
     pub fn send(&mut self, mut finished: Finished) -> Result<(), Gone> {
-        if finished.calls.len() > PIECE_CALLS {
-            let mut calls = std::mem::take(&mut finished.calls).into_iter();
-            while calls.len() > PIECE_CALLS {
-                let mut piece = self.room();
-                piece.extend(calls.by_ref().take(PIECE_CALLS));
-                self.send_piece(Finished { calls: piece, until_ns: self.until_ns, ..Finished::default() })?;
-            }
-            finished.calls = calls.collect();
+        let mut calls = std::mem::take(&mut finished.calls).into_iter();
+        while calls.len() > PIECE_CALLS {
+            let piece = calls.by_ref().take(PIECE_CALLS).collect();
+            self.send_piece(Finished { calls: piece, until_ns: self.until_ns, ..Finished::default() })?;
         }
+        finished.calls = calls.collect();
         self.send_piece(finished)
     }
 
-    /// Room for calls.
-    pub fn room(&self) -> Vec<Call> {
+    /// Calls that were written: their boxes can be filled again.
+    pub fn emptied(&self) -> Calls {
         self.emptied.try_recv().unwrap_or_default()
     }
 
@@ -152,7 +148,8 @@ mod tests {
 
     fn piece(until_ns: u64, calls: usize, losses: i64) -> Finished {
         let entry = ipc_schema::catalogue::CATALOGUE.first().unwrap();
-        let call = || crate::call::Call::begun(1, until_ns, entry, ipc_schema::catalogue::Abi::X86_64, [0; 6]);
+        let call =
+            || Box::new(crate::call::Call::begun(1, until_ns, entry, ipc_schema::catalogue::Abi::X86_64, [0; 6]));
         let loss = Loss { from_ns: 0, to_ns: 1, source: losses::X32, cpu: None, count: Some(losses) };
         let calls = std::iter::repeat_with(call).take(calls).collect();
         Finished { calls, losses: vec![loss], until_ns, ..Finished::default() }

@@ -1,6 +1,7 @@
 //! Processes and threads: who is who, under pid reuse too.
 
 use crate::call::{Call, Identity};
+use crate::finished::Calls;
 use crate::lookups::Lookups;
 use crate::scan::Scanned;
 use crate::waits::Waker;
@@ -133,8 +134,7 @@ pub struct Tasks {
     /// Tells what processes are.
     pub lookups: Lookups,
     /// Calls of threads that died in them while the record of their end was lost, since they were last taken.
-    #[expect(clippy::vec_box, reason = "a call is large: it is moved in its box")]
-    pub died_in: Vec<Box<Call>>,
+    pub died_in: Calls,
 }
 
 /// When a task started.

@@ -64,7 +64,7 @@ impl std::fmt::Display for Trigger {
 }
 
 /// What a trace is written for: the condition and the call that met it.
-pub fn met(triggers: &[Trigger], ended: &[Call]) -> Option<String> {
+pub fn met(triggers: &[Trigger], ended: &[Box<Call>]) -> Option<String> {
     ended.iter().find_map(|call| Some(told(triggers.iter().find(|trigger| trigger.is_met_by(call))?, call)))
 }
 

@@ -3,7 +3,7 @@
 use crate::batch::{self, Frame};
 use crate::call::Call;
 use crate::directory::Error;
-use crate::finished::{Finished, Living, Loss};
+use crate::finished::{Calls, Finished, Living, Loss};
 use crate::pulse::Pulse;
 use crate::stacks::Stacks;
 use arrow::array::RecordBatch;
@@ -103,7 +103,7 @@ pub trait Destination: Send {
 pub struct Writer {
     sink: Box<dyn Destination>,
     frame: Frame,
-    calls: Vec<Call>,
+    calls: Calls,
     begun: Instant,
     /// What was taken last ended between these instants, CLOCK_BOOTTIME nanoseconds.
     from_ns: u64,
@@ -155,11 +155,14 @@ impl Writer {
     pub fn run(
         mut self,
         rows: &Receiver<Finished>,
-        emptied: &Sender<Vec<Call>>,
+        emptied: &Sender<Calls>,
         progress: &Progress,
     ) -> Result<Writer, Error> {
         while let Ok(finished) = rows.recv() {
-            let _ = emptied.try_send(self.take(finished)?); // enough are there
+            let written = self.take(finished)?;
+            if !written.is_empty() {
+                let _ = emptied.try_send(written); // enough are there
+            }
             if self.sink.turn() {
                 progress.wants_all.store(true, Ordering::Relaxed);
             }
@@ -189,8 +192,8 @@ impl Writer {
         if self.sink.turn() { self.sink.all_told() } else { Ok(()) }
     }
 
-    /// Takes rows; what their calls came in.
-    fn take(&mut self, mut finished: Finished) -> Result<Vec<Call>, Error> {
+    /// Takes rows; the calls that were written.
+    fn take(&mut self, mut finished: Finished) -> Result<Calls, Error> {
         self.from_ns = std::mem::replace(&mut self.until_ns, finished.until_ns);
         if self.sink.refuses(&CALLS).is_none() {
             self.end_gap()?;
@@ -209,14 +212,11 @@ impl Writer {
         if let Some(stacks) = finished.stacks.take() {
             self.write_stacks(stacks)?;
         }
-        if self.calls.is_empty() {
-            std::mem::swap(&mut self.calls, &mut finished.calls); // a call is large
-        } else {
-            self.calls.append(&mut finished.calls);
-        }
+        self.calls.append(&mut finished.calls);
+        let mut written = Vec::new();
         let is_due = self.begun.elapsed() >= BATCH_AGE || finished.asked_for.is_some();
         if self.calls.len() >= BATCH_ROWS || is_due {
-            self.write_calls()?;
+            written = self.write_calls()?;
         }
         if let Some(trigger) = finished.asked_for.take() {
             self.sink.ask(&trigger)?;
@@ -228,22 +228,26 @@ impl Writer {
             self.begun = Instant::now();
             self.sink.sync(self.written_ns);
         }
-        Ok(finished.calls)
+        Ok(written)
     }
 
-    fn write_calls(&mut self) -> Result<(), Error> {
+    /// Writes the calls that were taken; these.
+    fn write_calls(&mut self) -> Result<Calls, Error> {
         self.written_ns = self.frame.epoch(self.until_ns);
         let mut calls = std::mem::take(&mut self.calls);
         // Late records and deaths may step back a little; open calls come last.
         calls.sort_by_key(|c| c.end_ns.unwrap_or(u64::MAX));
         for rows in calls.chunks(BATCH_ROWS) {
-            self.write(&CALLS, rows, batch::calls(rows))?;
-            self.write(&SEM_OPS, &batch::sem_op_rows(rows), batch::sem_ops)?;
+            self.write_call_rows(Standing::Final, rows)?;
         }
-        calls.clear();
-        self.calls = calls;
         self.sink.flush();
-        Ok(())
+        Ok(calls)
+    }
+
+    fn write_call_rows(&mut self, standing: Standing, calls: &[Box<Call>]) -> Result<(), Error> {
+        let rows: Vec<&Call> = calls.iter().map(Box::as_ref).collect();
+        self.write_as(standing, &CALLS, &rows, batch::calls(&rows))?;
+        self.write_as(standing, &SEM_OPS, &batch::sem_op_rows(&rows), batch::sem_ops)
     }
 
     /// Whether rows have no place, and are counted instead.
@@ -273,8 +277,7 @@ impl Writer {
 
     /// Tells what a crash would otherwise take with it.
     fn write_living(&mut self, living: &Living) -> Result<(), Error> {
-        self.write_as(Standing::Open, &CALLS, &living.calls, batch::calls(&living.calls))?;
-        self.write_as(Standing::Open, &SEM_OPS, &batch::sem_op_rows(&living.calls), batch::sem_ops)?;
+        self.write_call_rows(Standing::Open, &living.calls)?;
         self.write_as(Standing::Open, &PROCESSES, &living.processes, batch::processes)?;
         self.write_as(Standing::Open, &THREADS, &living.threads, batch::threads)?;
         self.write_as(Standing::Open, &LIFETIMES, &living.lifetimes, batch::lifetimes)?;

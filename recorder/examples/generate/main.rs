@@ -143,7 +143,7 @@ fn generate(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
     let mut left = shape.calls - open;
     while left > 0 {
         let count = left.min(CALLS_AT_ONCE);
-        let calls = (0..count).map(|_| model.next_call()).collect();
+        let calls = (0..count).map(|_| Box::new(model.next_call())).collect();
         left -= count;
         if sender.send(Finished { calls, ..Finished::default() }).is_err() {
             break; // the writer says why

@@ -5,7 +5,7 @@
 
 use crate::Shape;
 use crate::call::{Call, Identity};
-use crate::finished::Finished;
+use crate::finished::{Calls, Finished};
 use crate::objects::{Identity as ObjectIdentity, Objects};
 use crate::operations::{self, MIX, Operation};
 use crate::tasks::{Process, Signals, Start, Thread};
@@ -153,7 +153,8 @@ impl Model {
 
     /// What ends with the recording: `open` calls, processes, threads, lifetimes.
     pub fn finish(&mut self, open: usize) -> Finished {
-        let mut calls: Vec<Call> = self.workers.iter_mut().filter_map(|w| w.pending.take()).map(|(c, _)| c).collect();
+        let mut calls: Calls =
+            self.workers.iter_mut().filter_map(|w| w.pending.take()).map(|(c, _)| Box::new(c)).collect();
         calls.truncate(open);
         for call in &mut calls {
             call.start_ns = call.start_ns.min(self.now_ns);
