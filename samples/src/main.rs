@@ -268,6 +268,48 @@ enum Scenario {
     Restarts,
     /// Signals from known senders to known targets
     Signals,
+    /// Processes of many threads that are all inside one call at once; beyond 32,000 threads in all raise kernel.pid_max
+    Multitude {
+        /// How many processes
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=31_999))]
+        processes: u16,
+        /// Threads of each
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        threads: u16,
+        /// Rounds of each thread when it is out
+        #[arg(long, default_value_t = 2)]
+        count: u64,
+    },
+    /// Processes that fork others, which make three calls each and end
+    Forks {
+        /// How many processes fork, one child after the other
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+        processes: u16,
+        /// Children of each: one number for each burst, which --gate holds back as it does those of `storm`
+        #[arg(long, default_value = "1000", value_delimiter = ',', value_name = "COUNT,…")]
+        count: Vec<u32>,
+    },
+    /// A call now and then
+    Trickle {
+        /// Calls
+        #[arg(long, default_value_t = 100)]
+        count: u64,
+        /// One in this time
+        #[arg(long, default_value = "100ms", value_parser = parse_time)]
+        every: Duration,
+    },
+    /// An IPC namespace full of semaphores, and a process that uses them and measures how long its calls take; as root
+    Populated {
+        /// How many sets
+        #[arg(long, default_value_t = 32_000, value_parser = clap::value_parser!(u16).range(1..=32_000))]
+        sets: u16,
+        /// Semaphores of each
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=32_000))]
+        semaphores: u16,
+        /// How long it uses them
+        #[arg(long, default_value = "5s", value_parser = parse_time)]
+        hold: Duration,
+    },
     /// Processes whose ids recur; as root
     Recurring {
         /// Pairs of processes
@@ -340,6 +382,14 @@ fn run(cli: Cli) -> Result<()> {
         Scenario::Masks { count } => scenarios::masks::run(&mut context, count),
         Scenario::Restarts => scenarios::restarts::run(&mut context),
         Scenario::Signals => scenarios::signals::run(&mut context),
+        Scenario::Multitude { processes, threads, count } => {
+            scenarios::multitude::run(&mut context, &scenarios::multitude::Multitude { processes, threads, count })
+        }
+        Scenario::Forks { processes, count } => scenarios::forks::run(&mut context, processes, &count),
+        Scenario::Trickle { count, every } => scenarios::trickle::run(&mut context, count, every),
+        Scenario::Populated { sets, semaphores, hold } => {
+            scenarios::populated::run(&mut context, sets, semaphores, hold)
+        }
         Scenario::Recurring { count } => scenarios::recurring::run(&mut context, count),
         Scenario::Twins { count } => scenarios::twins::run(&mut context, count),
         Scenario::Int80 { count } => scenarios::int80::run(&mut context, count),

@@ -29,6 +29,13 @@ pub(crate) fn leave(code: i32) -> ! {
 
 /// Forks a process that runs `body` and exits with 0 or, after a line on stderr, 1. Only for a program with one thread.
 pub(crate) fn fork(context: &mut Context, body: impl FnOnce(&Context) -> Result<()>) -> Result<i32> {
+    let pid = fork_unlisted(context, body)?;
+    context.add_pid(pid);
+    Ok(pid)
+}
+
+/// The same for a process that the result does not list.
+pub(crate) fn fork_unlisted(context: &Context, body: impl FnOnce(&Context) -> Result<()>) -> Result<i32> {
     let parent = own_pid();
     // SAFETY: the caller has one thread, so no lock of another thread is held in the child.
     match unsafe { libc::fork() } {
@@ -51,11 +58,17 @@ pub(crate) fn fork(context: &mut Context, body: impl FnOnce(&Context) -> Result<
                 }
             }
         }
-        pid => {
-            context.add_pid(pid);
-            Ok(pid)
-        }
+        pid => Ok(pid),
     }
+}
+
+/// Moves the process, which has one thread, into an IPC namespace of its own.
+pub(crate) fn leave_ipc_namespace() -> Result<()> {
+    // SAFETY: unshare takes flags.
+    if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
+        return Err(Failure::last("cannot have an IPC namespace (are you root?)"));
+    }
+    Ok(())
 }
 
 /// Waits for a process and returns its wait status.

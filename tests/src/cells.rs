@@ -2,7 +2,7 @@
 
 use crate::trace::Trace;
 use ipc_schema::tables::{self, Kind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +84,16 @@ impl Cells {
     pub fn text(&self, column: &str, row: usize) -> &str {
         let cell = self.get(column, row);
         cell.text().unwrap_or_else(|| panic!("row {row}: {column} is {cell:?}"))
+    }
+
+    /// The rows by a column of ids.
+    ///
+    /// # Panics
+    /// When one comes twice.
+    pub fn by_id(&self, column: &str) -> HashMap<i64, usize> {
+        let rows: HashMap<i64, usize> = (0..self.count).map(|row| (self.integer(column, row), row)).collect();
+        assert_eq!(rows.len(), self.count, "{column} is unique");
+        rows
     }
 
     /// A row's values of these columns, in their order.

@@ -70,6 +70,12 @@ pub fn count(normal: u64, soak: u64) -> u64 {
     }
 }
 
+/// How long to record a trickle: `IPC_TRICKLE_SECONDS`, for an hour by hand, else as [`count`] has it.
+pub fn trickle_seconds(normal: u64, soak: u64) -> u64 {
+    let given = std::env::var("IPC_TRICKLE_SECONDS").ok();
+    given.and_then(|text| text.parse().ok()).unwrap_or_else(|| count(normal, soak).max(1))
+}
+
 /// The seed of this run, printed.
 pub fn seed() -> u64 {
     let given = std::env::var("IPC_SEED").ok().and_then(|text| text.parse().ok());

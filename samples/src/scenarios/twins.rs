@@ -66,10 +66,7 @@ fn remove(caller: &mut Caller, objects: &Objects, name: &QueueName) -> Result<()
 }
 
 fn live(context: &Context, twin: u16, count: u64) -> Result<()> {
-    // SAFETY: unshare takes flags; the process has one thread and no object yet.
-    if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
-        return Err(Failure::last("cannot have an IPC namespace (are you root?)"));
-    }
+    process::leave_ipc_namespace()?;
     let rounds = count * (u64::from(twin) + 1);
     let mut caller = context.caller(5 * rounds + 11);
     let name = QueueName::literal("ipc-workload-twins");

@@ -5,10 +5,10 @@ use ipc_tests::logs::Performed;
 use ipc_tests::programs;
 use ipc_tests::running::{LONG, Recording, Running, run, wait_until};
 use ipc_tests::trace::{Loss, Trace};
+use ipc_tests::usage::{bytes_below, processor_time};
 use rustix::process::Signal;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -30,20 +30,6 @@ fn lost(trace: &Trace, source: &str) -> Vec<Loss> {
     losses
 }
 
-/// Bytes of the files of a directory, as a disk counts them.
-fn bytes_of(path: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| entry.path())
-        .map(|path| if path.is_dir() { bytes_of(&path) } else { size(&path) })
-        .sum()
-}
-
-fn size(path: &Path) -> u64 {
-    fs::symlink_metadata(path).map_or(0, |found| found.size())
-}
-
 #[test]
 fn a_trace_stays_as_small_as_asked_for_and_loses_its_oldest_parts() {
     let Some(_live) = Live::ready() else { return };
@@ -54,7 +40,7 @@ fn a_trace_stays_as_small_as_asked_for_and_loses_its_oldest_parts() {
     let mut recorder = recording.start(&options, &[PING_PONG[0], PING_PONG[1], &rounds]);
     let mut largest = 0;
     while !recorder.has_ended() {
-        largest = largest.max(bytes_of(&recording.trace_path()));
+        largest = largest.max(bytes_below(&recording.trace_path()));
         std::thread::sleep(Duration::from_millis(20));
     }
     let performed = Performed::read(&recorder.wait(LONG).with_code(0).stdout);
@@ -96,13 +82,6 @@ fn a_recorder_takes_no_more_of_the_processor_than_it_may() {
     // What is in the rings when it begins to shed is still taken.
     let allowed = passed.mul_f64(0.1) + Duration::from_millis(250);
     assert!(taken < allowed, "{taken:?} of {passed:?}, where {allowed:?} may be");
-}
-
-/// What a process has taken of the processors: fields 14 and 15 of proc_pid_stat(5), in hundredths of a second.
-fn processor_time(pid: i32) -> Duration {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    Duration::from_millis(fields[11..13].iter().map(|field| field.parse::<u64>().unwrap() * 10).sum())
 }
 
 /// A file system of so many bytes; unmounted when it goes.

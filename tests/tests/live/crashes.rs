@@ -8,6 +8,7 @@ use ipc_tests::environment::{self, Live, boot_ns, random};
 use ipc_tests::programs;
 use ipc_tests::running::{LONG, Recording, Running, run, send, wait_until};
 use ipc_tests::trace::Trace;
+use ipc_tests::usage::children;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -177,10 +178,8 @@ fn die(mut recorder: Running, death: Death, manifest: &Path, go: impl FnOnce()) 
     }
     let crash_ns = told_ns.unwrap_or_else(boot_ns);
     if !recorder.has_ended() {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", recorder.pid())).unwrap();
-        let traced = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
-        match (death, traced) {
-            (Death::At { .. }, Some(recorder)) => send(recorder, Signal::KILL),
+        match (death, children(recorder.pid()).first()) {
+            (Death::At { .. }, Some(recorder)) => send(*recorder, Signal::KILL),
             _ => recorder.signal(Signal::KILL),
         }
     }

@@ -6,6 +6,8 @@ use ipc_tests::environment::Live;
 use ipc_tests::logs::Performed;
 use ipc_tests::programs;
 use ipc_tests::running::{Ended, LONG, Recording, Running, run, send, wait_until};
+use ipc_tests::usage::children;
+
 use rustix::process::Signal;
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,8 +77,7 @@ fn record(recording: &Recording, inject: &str, file: Option<PathBuf>) -> (Ended,
     wait_until("it records", || recording.trace_path().join(FILE_NAME).exists());
     let workload = programs::workload(&["ping-pong", "--count", "300000"]);
     let performed = Performed::read(&run(workload, recording.folder(), "workload").with_code(0).stdout);
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", strace.pid())).unwrap();
-    send(children.split_whitespace().next().unwrap().parse().unwrap(), Signal::INT);
+    send(children(strace.pid())[0], Signal::INT);
     (strace.wait(LONG), performed)
 }
 

@@ -6,6 +6,7 @@ use ipc_tests::environment::Live;
 use ipc_tests::programs;
 use ipc_tests::running::{Ended, LONG, Recording, Running, run, wait_until};
 use ipc_tests::trace::Trace;
+use ipc_tests::usage::memory;
 use rustix::process::Signal;
 use std::fs;
 use std::path::PathBuf;
@@ -162,20 +163,13 @@ fn ctrl_c_writes_what_there_is_and_memory_is_bounded() {
     let Some(_live) = Live::ready() else { return };
     let flight = Flight::start(&["--memory", "32MiB", "--syscall", "%sem"]);
     flight.run(&["ping-pong", "--count", "300000"]); // its window is full
-    let before = memory_of(flight.recorder.pid());
+    let before = memory(flight.recorder.pid(), "VmRSS").unwrap();
     flight.run(&["ping-pong", "--count", "600000"]);
-    let after = memory_of(flight.recorder.pid());
+    let after = memory(flight.recorder.pid(), "VmRSS").unwrap();
     let (_recording, traces, _) = flight.end(Signal::INT);
     assert_eq!(traces.len(), 1);
     let kept = traces[0].manifest.session.calls;
     println!("{kept} calls kept of 3.6 million; {before} and {after} KiB of memory");
     assert!((100_000..2_000_000).contains(&kept), "the window is bounded, and not empty: {kept} calls");
     assert!(after < before + 24_576, "{before} KiB, and then {after} KiB");
-}
-
-/// VmRSS, KiB.
-fn memory_of(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
 }

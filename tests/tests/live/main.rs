@@ -7,6 +7,7 @@ mod before;
 mod bounds;
 mod counting;
 mod crashes;
+mod crowds;
 mod disks;
 mod endings;
 mod filters;

@@ -5,7 +5,7 @@ use ipc_tests::differences::Differences;
 use ipc_tests::environment::{self, Live};
 use ipc_tests::recorded::Recorded;
 use ipc_tests::trace::Trace;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A process of the workload as its calls tell it.
 struct Serial {
@@ -54,18 +54,11 @@ fn read_serials(trace: &Trace, keys_from: i64, found: &mut Differences) -> BTree
     processes
 }
 
-/// The rows of a table by its first column.
-fn by_id(cells: &Cells, column: &str) -> HashMap<i64, usize> {
-    let rows: HashMap<i64, usize> = (0..cells.count()).map(|row| (cells.integer(column, row), row)).collect();
-    assert_eq!(rows.len(), cells.count(), "{column} is unique");
-    rows
-}
-
 /// Each process has a row of its own with its times, name, parent and end.
 fn check_processes(trace: &Trace, serials: &BTreeMap<i64, Serial>, parent_pid: i64, found: &mut Differences) {
     let columns = ["process_id", "pid", "start_ns", "exit_ns", "exit_code", "comm", "parent_process_id"];
     let processes = Cells::read(trace, "processes", &columns);
-    let rows = by_id(&processes, "process_id");
+    let rows = processes.by_id("process_id");
     let first_parent = (0..processes.count()).find(|row| processes.integer("pid", *row) == parent_pid);
     let first_parent = processes.integer("process_id", first_parent.expect("the first process has a row"));
     let forced: BTreeSet<i64> = serials.values().map(|process| process.pid).collect();
@@ -97,7 +90,7 @@ fn check_processes(trace: &Trace, serials: &BTreeMap<i64, Serial>, parent_pid: i
 
 fn check_threads(trace: &Trace, serials: &BTreeMap<i64, Serial>, found: &mut Differences) {
     let threads = Cells::read(trace, "threads", &["thread_id", "process_id", "tid", "comm"]);
-    let rows = by_id(&threads, "thread_id");
+    let rows = threads.by_id("thread_id");
     for (serial, process) in serials {
         let (what, row) = (format!("thread of serial {serial}"), rows[&process.thread_id]);
         found.compare(&what, threads.integer("process_id", row), process.process_id);

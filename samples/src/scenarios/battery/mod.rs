@@ -50,10 +50,7 @@ pub(crate) fn run(context: &mut Context, abi: Abi, only: &str) -> Result<()> {
         context.put("cases", 0);
         return Ok(());
     }
-    // SAFETY: unshare takes a number; this process has one thread.
-    if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
-        return Err(Failure::last("cannot make an IPC namespace"));
-    }
+    process::leave_ipc_namespace()?;
     let _found = FileTable::keep()?;
     let (mut cases, mut calls, mut failed) = (0, 0, 0);
     for way in abi.ways() {

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::guard::Kind;
 use crate::scenarios::{make_set, remove_set};
 use crate::{Failure, Result, board, process};
-use libc::{CLONE_NEWIPC, EACCES, EINVAL, EMFILE, ENOSPC, IPC_CREAT, IPC_PRIVATE, O_CREAT, O_EXCL, O_RDWR};
+use libc::{EACCES, EINVAL, EMFILE, ENOSPC, IPC_CREAT, IPC_PRIVATE, O_CREAT, O_EXCL, O_RDWR};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -17,10 +17,7 @@ const AFTERMATH: Duration = Duration::from_millis(500);
 
 /// A fresh IPC namespace with another limit: a path below /proc/sys and what to write.
 fn lower(limit: &str, value: &str) -> Result<()> {
-    // SAFETY: unshare takes a number; this process has one thread and no object.
-    if unsafe { libc::unshare(CLONE_NEWIPC) } != 0 {
-        return Err(Failure::last("cannot have an IPC namespace (are you root?)"));
-    }
+    process::leave_ipc_namespace()?;
     let path = format!("/proc/sys/{limit}");
     std::fs::write(&path, value).map_err(|e| Failure::new(format!("cannot write {value} to {path}: {e}")))
 }
