@@ -20,6 +20,11 @@ fn own_memory(recorder: &Running) -> u64 {
     memory(recorder.pid(), "RssAnon").unwrap()
 }
 
+/// The process that takes the snapshots: the first that a recorder starts.
+fn helper_of(recorder: &Running) -> i32 {
+    children(recorder.pid())[0]
+}
+
 /// Waits until the workload stands before a gate; the folder of the recording holds the gates.
 fn wait_at(recording: &Recording, gate: &str) {
     wait_until(gate, || recording.path(gate).exists());
@@ -271,21 +276,19 @@ fn a_trickle_costs_little_and_is_told_to_the_call() {
     const CALLS_A_SECOND: u64 = 10;
     let whole = Duration::from_secs(environment::trickle_seconds(4, 60));
     let recording = Recording::new();
-    let recorder = recording.start_alone(&["--syscall", "%sem", "--comm", "ipc-workload"]);
-    let helper = children(recorder.pid())[0];
-    let processors = || processor_time(recorder.pid()) + processor_time(helper);
-    let look = || (processors(), bytes_below(&recording.trace_path()), own_memory(&recorder));
-    let count = (whole.as_secs() * CALLS_A_SECOND).to_string();
+    let (count, folder) = ((whole.as_secs() * CALLS_A_SECOND).to_string(), recording.text(""));
     let timeout = format!("{}s", whole.as_secs() + 60);
-    let workload = programs::workload(&["trickle", "--count", &count, "--every", "100ms", "--timeout", &timeout]);
-    let workload = Running::start(workload, recording.folder(), "workload");
+    let workload = ["trickle", "--count", &count, "--every", "100ms", "--timeout", &timeout, "--gate", &folder];
+    let recorder = recording.start(&["--syscall", "%sem"], &workload);
+    wait_at(&recording, "start.waiting");
+    let processors = || processor_time(recorder.pid()) + processor_time(helper_of(&recorder));
+    let look = || (processors(), bytes_below(&recording.trace_path()), own_memory(&recorder));
+    open(&recording, "start");
     std::thread::sleep(whole / 4);
     let first = look();
     std::thread::sleep(whole / 2);
     let second = look();
-    let performed = Performed::read(&workload.wait(whole + LONG).with_code(0).stdout);
-    recorder.signal(Signal::INT);
-    recorder.wait(LONG).with_code(0);
+    let performed = Performed::read(&recorder.wait(whole + LONG).with_code(0).stdout);
     let trace = recording.trace();
     assert_eq!(check_equation(&trace, &performed), 0, "nothing of a trickle is lost");
     let taken = second.0 - first.0;
@@ -333,7 +336,7 @@ impl Population {
     fn cost(&self, every: &str, hold: &str) -> Cost {
         let recording = Recording::new();
         let recorder = recording.start_alone(&["--comm", "nobody", "--snapshot-every", every]);
-        let helper = children(recorder.pid())[0];
+        let helper = helper_of(&recorder);
         let (sets, semaphores, folder) = (self.sets.to_string(), self.semaphores.to_string(), recording.text(""));
         let numbers = ["populated", "--sets", &sets, "--semaphores", &semaphores, "--hold", hold, "--gate", &folder];
         // The first snapshot is over by then.
