@@ -44,6 +44,16 @@ pub struct Process {
     pub exit_code: Option<i32>,
 }
 
+impl Process {
+    /// Program, arguments and cgroup of a child that it creates now: most are gone before anybody can ask for theirs.
+    fn inherited(&self, clone_flags: u64) -> (Option<String>, Option<String>, Option<String>) {
+        /// `include/uapi/linux/sched.h`: the child begins in another cgroup.
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        let cgroup = self.cgroup.clone().filter(|_| clone_flags & CLONE_INTO_CGROUP == 0);
+        (self.exe.clone(), self.cmdline.clone(), cgroup)
+    }
+}
+
 /// A thread that the trace saw.
 #[derive(Clone, Debug)]
 pub struct Thread {
@@ -350,9 +360,9 @@ impl Tasks {
             process.parent_process_id = process.parent_process_id.or(parent);
             process.ns_pid = found.ns_pid;
             process.parent_pid = found.parent_pid;
-            process.exe = process.exe.take().or(found.exe);
-            process.cgroup = found.cgroup;
-            process.cmdline = found.cmdline;
+            process.exe = found.exe.or(process.exe.take());
+            process.cgroup = found.cgroup.or(process.cgroup.take());
+            process.cmdline = found.cmdline.or(process.cmdline.take());
         }
     }
 
@@ -369,10 +379,12 @@ impl Tasks {
             if self.roster.processes.get(&fork.child_pid).is_some_and(|p| p.start.differs(start)) {
                 self.end_process(fork.child_pid, None, None);
             }
+            let inherited = self.roster.processes.get(&header.pid).map(|parent| parent.inherited(fork.clone_flags));
             let process = self.roster.process(fork.child_pid);
             process.parent_process_id = Some(process_id);
             process.start = start;
             process.comm = Some(fork.comm);
+            (process.exe, process.cmdline, process.cgroup) = inherited.unwrap_or_default();
         }
         let is_other = |t: &Thread| t.start.differs(start) || t.pid != fork.child_pid;
         if self.threads.get(&fork.child_tid).is_none_or(is_other) {
@@ -523,6 +535,23 @@ mod tests {
         let after = tasks.thread(&header(PID, PID, 15)).clone();
         assert_eq!((after.thread_id, after.process_id), (caller.thread_id, caller.process_id));
         assert!(tasks.ended_processes.is_empty());
+    }
+
+    #[test]
+    fn a_forked_process_runs_what_its_parent_ran() {
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        let mut tasks = Tasks::default();
+        tasks.context(&header(PID, PID, 10), &context(1));
+        let parent = tasks.roster.process(PID);
+        (parent.exe, parent.cgroup) = (Some("/bin/parent".into()), Some("/group".into()));
+        for (child_pid, clone_flags) in [(PID + 1, 0), (PID + 2, CLONE_INTO_CGROUP)] {
+            let fork = Fork { child_tid: child_pid, child_pid, child_start_ns: 11, clone_flags, ..Fork::zeroed() };
+            tasks.fork(&header(PID, PID, 11), &fork);
+            tasks.context(&header(child_pid, child_pid, 12), &context(11));
+            let child = tasks.roster.process(child_pid);
+            assert_eq!(child.exe.as_deref(), Some("/bin/parent"));
+            assert_eq!(child.cgroup.as_deref(), (clone_flags == 0).then_some("/group"));
+        }
     }
 
     #[test]

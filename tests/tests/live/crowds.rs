@@ -252,15 +252,20 @@ fn check_children(trace: &Trace, performed: &Performed, lost: u64) {
     found.none();
 }
 
-/// Each of these processes has ended, and has a parent.
+/// Each of these processes has ended, and has a parent, whose program it runs.
 fn check_ends(trace: &Trace, children: &BTreeSet<i64>, found: &mut Differences) {
-    let processes = Cells::read(trace, "processes", &["process_id", "exit_ns", "exit_code", "parent_process_id"]);
+    let columns = ["process_id", "exit_ns", "exit_code", "parent_process_id", "exe"];
+    let processes = Cells::read(trace, "processes", &columns);
     let rows = processes.by_id("process_id");
     for process_id in children {
         let what = |column: &str| format!("{column} of process {process_id}");
         let value = |column: &str| processes.get(column, rows[process_id]).integer();
         found.check(value("exit_ns").is_some(), || what("exit_ns"));
-        found.check(value("parent_process_id").is_some(), || what("parent_process_id"));
+        let parent = value("parent_process_id").and_then(|parent| rows.get(&parent));
+        found.check(parent.is_some(), || what("parent_process_id"));
+        // They are gone before anybody can look.
+        let exe = processes.get("exe", rows[process_id]);
+        found.check(exe.text().is_some_and(|exe| exe.ends_with("/ipc-workload")), || what("exe"));
         found.compare(&what("exit_code"), value("exit_code"), Some(0));
     }
 }
