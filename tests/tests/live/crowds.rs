@@ -193,10 +193,10 @@ const CALLS_OF_A_CHILD: u64 = 3;
 fn a_fork_storm_leaves_nothing_behind_in_memory() {
     let Some(_live) = Live::ready() else { return };
     // In soak, the first burst is more than the threads that the recorder remembers after their end.
-    let burst = environment::count(2500, 50_000);
+    let burst = environment::count(1500, 35_000);
     let recording = Recording::new();
     // The third burst is there so that the workload does not end before it is measured.
-    let (folder, bursts) = (recording.text(""), format!("{burst},{},1", 2 * burst));
+    let (folder, bursts) = (recording.text(""), format!("{burst},{},1", 6 * burst));
     let workload = ["forks", "--processes", "2", "--count", &bursts, "--gate", &folder];
     let mut recorder = recording.start(&["--syscall", "%sem"], &workload);
     wait_at(&recording, "start.waiting");
@@ -215,18 +215,18 @@ fn a_fork_storm_leaves_nothing_behind_in_memory() {
     open(&recording, "burst-3");
     let performed = Performed::read(&recorder.wait(LONG).with_code(0).stdout);
     let trace = recording.trace();
-    let lost = check_equation(&trace, &performed);
+    assert_eq!(check_equation(&trace, &performed), 0, "the recorder keeps up with two that fork");
     let seconds = performed.json["elapsed_ns"].as_f64().unwrap() / 1e9;
     let children = performed.json["children"].as_u64().unwrap();
-    println!("{children} children in {seconds:.1} s, {lost} calls lost; {first} KiB, and then {second} KiB");
-    check_children(&trace, &performed, lost);
-    // Had they left behind what was known of a process and of a thread, and no more: 700 bytes each.
+    println!("{children} children in {seconds:.1} s; {first} KiB, and then {second} KiB");
+    check_children(&trace, &performed);
+    // Had they left behind what was known of each process and its thread, it were 600 bytes each: 10 MiB.
     let allowed = first + (8 << 10);
     assert!(second < allowed, "{second} KiB, where {allowed} may be");
 }
 
 /// Each child is one process of one thread that made its calls and ended.
-fn check_children(trace: &Trace, performed: &Performed, lost: u64) {
+fn check_children(trace: &Trace, performed: &Performed) {
     let children = performed.json["children"].as_u64().unwrap();
     let keys_from = performed.json["keys_from"].as_i64().unwrap();
     let mut found = Differences::default();
@@ -235,19 +235,16 @@ fn check_children(trace: &Trace, performed: &Performed, lost: u64) {
     let is_of_child = |row: &usize| calls.get("error", *row).text() == Some("ENOENT");
     let mut serials: Vec<i64> =
         (0..calls.count()).filter(is_of_child).map(|row| calls.integer("key", row) - keys_from).collect();
-    let parents: BTreeSet<i64> =
+    let processes: BTreeSet<i64> =
         (0..calls.count()).filter(is_of_child).map(|row| calls.integer("process_id", row)).collect();
-    found.compare("children with a semget and processes of them", serials.len(), parents.len());
     serials.sort_unstable();
     serials.dedup();
-    found.compare("children with a semget and their serials", serials.len(), parents.len());
-    if lost == 0 {
-        found.compare("children", serials.len() as u64, children);
-        let calls_of = |process_id: &i64| made[process_id].values().copied().collect::<Vec<u64>>();
-        let is_wrong = parents.iter().find(|process_id| calls_of(process_id) != [CALLS_OF_A_CHILD]);
-        found.check(is_wrong.is_none(), || format!("the calls of process {is_wrong:?}"));
-        check_ends(trace, &parents, &mut found);
-    }
+    found.compare("serials of children", serials.len() as u64, children);
+    found.compare("processes of children", processes.len() as u64, children);
+    let calls_of = |process_id: &i64| made[process_id].values().copied().collect::<Vec<u64>>();
+    let is_wrong = processes.iter().find(|process_id| calls_of(process_id) != [CALLS_OF_A_CHILD]);
+    found.check(is_wrong.is_none(), || format!("the calls of process {is_wrong:?}"));
+    check_ends(trace, &processes, &mut found);
     println!("{} values compared", found.compared());
     found.none();
 }
@@ -402,7 +399,7 @@ fn a_snapshot_of_many_semaphores_costs_their_users_little() {
         let each = with.taken[0] / with.snapshots;
         assert!(each < shape.allowed, "{each:?} of a processor for a snapshot");
         assert!(with.peak < MEMORY_KIB, "{} KiB at most", with.peak);
-        assert!(with.mean_ns < 3 * without.mean_ns, "{} ns, and without {}", with.mean_ns, without.mean_ns);
+        assert!(with.mean_ns < 5 * without.mean_ns, "{} ns, and without {}", with.mean_ns, without.mean_ns);
         let allowed = 20 * without.longest_ns + 20_000_000;
         assert!(with.longest_ns < allowed, "a semop waited for {} ns", with.longest_ns);
     }
