@@ -100,6 +100,12 @@ enum Scenario {
         /// and each process ends it with DIR/burst-K-PROCESS.done
         #[arg(long, default_value = "100000", value_delimiter = ',', value_name = "COUNT,…")]
         count: Vec<u64>,
+        /// Instead of COUNT: as many calls as fit into this time
+        #[arg(long, value_name = "TIME", conflicts_with = "count", value_parser = parse_time)]
+        duration: Option<Duration>,
+        /// Calls of each process per second, on average, instead of as many as it can
+        #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
         /// Keep process I on the I-th CPU that the program may use, in turn
         #[arg(long)]
         pin: bool,
@@ -154,6 +160,9 @@ enum Scenario {
     },
     /// A loop of a system call that is no IPC
     Bystander {
+        /// Which
+        #[arg(long, value_enum, default_value_t = scenarios::bystander::Call::Getppid)]
+        call: scenarios::bystander::Call,
         /// Calls
         #[arg(long, default_value_t = 1_000_000)]
         count: u64,
@@ -352,8 +361,9 @@ fn run(cli: Cli) -> Result<()> {
     match cli.scenario {
         Scenario::Battery { abi, only } => scenarios::battery::run(&mut context, abi, &only),
         Scenario::PingPong { count, entry } => scenarios::ping_pong::run(&mut context, count, entry),
-        Scenario::Storm { processes, count, pin } => {
-            scenarios::storm::run(&mut context, &scenarios::storm::Storm { processes, count, pin })
+        Scenario::Storm { processes, count, duration, rate, pin } => {
+            let storm = scenarios::storm::Storm { processes, count, duration, rate, pin };
+            scenarios::storm::run(&mut context, &storm)
         }
         Scenario::Waiters { count, threads, hold } => scenarios::waiters::run(&mut context, count, threads, hold),
         Scenario::Failures { count } => scenarios::failures::run(&mut context, count),
@@ -361,7 +371,7 @@ fn run(cli: Cli) -> Result<()> {
         Scenario::Open { hold } => scenarios::open::run(&mut context, hold),
         Scenario::Families { count } => scenarios::families::run(&mut context, count),
         Scenario::Bracketed { count } => scenarios::bracketed::run(&mut context, count),
-        Scenario::Bystander { count } => scenarios::bystander::run(&mut context, count),
+        Scenario::Bystander { call, count } => scenarios::bystander::run(&mut context, call, count),
         Scenario::Threads { count, threads } => scenarios::threads::run(&mut context, count, threads),
         Scenario::Handoffs { count, processes, tokens } => {
             scenarios::handoffs::run(&mut context, &scenarios::handoffs::Ring { processes, tokens, count })

@@ -104,6 +104,20 @@ fn storm_adds_up() {
     storm(&[]);
 }
 
+#[test]
+fn a_storm_with_a_rate_is_no_faster_and_adds_up() {
+    let Some(_live) = Live::ready() else { return };
+    let (_, performed) = record_exactly(
+        &["--syscall", "%sem"],
+        &["storm", "--processes", "1", "--duration", "500ms", "--rate", "10000"],
+    );
+    let number = |name: &str| performed.json[name].as_u64().unwrap();
+    let (calls, elapsed_ns) = (number("calls"), number("elapsed_ns"));
+    println!("{calls} calls in {elapsed_ns} ns");
+    assert_eq!(calls, performed.calls["semtimedop"]);
+    assert!(elapsed_ns >= 500_000_000 && calls > 0 && calls <= elapsed_ns / 100_000, "{calls} in {elapsed_ns} ns");
+}
+
 /// Threads, sleepers, every family.
 pub(super) fn mixture(options: &[&str]) {
     // What they make fits into the rings, so that nothing is lost on a busy machine either.
