@@ -7,6 +7,7 @@
 //! `IPC_BIN_DIR` names a folder with programs that are built already; without it a release is built.
 
 mod analyzer;
+mod host;
 mod load;
 mod page;
 mod peers;
@@ -141,19 +142,13 @@ pub fn run(options: &[String]) -> Result {
     if options.iter().any(|option| option == "analyzer") {
         return analyzer::run(options);
     }
-    let needs: &[Need] = if built().is_some() { &[Need::Bench] } else { &[Need::Build, Need::Bench] };
-    setup::ensure(needs, Consent::from_options(options)?)?;
-    if !rustix::process::geteuid().is_root() {
-        return Err("recording for a measurement needs root; run it with sudo".to_owned());
+    if options.iter().any(|option| option == "host") {
+        return host::run(options);
     }
-    if built().is_none() {
-        build::build(Profile::Release, &["ipc-recorder", "ipc-workload"])?;
-    }
+    prepare(options, Need::Bench)?;
     let is_quick = options.iter().any(|option| option == "--quick");
     let scale = if is_quick { QUICK } else { FULL };
-    place::empty(&place::target("bench"))?;
-    load::prepare()?;
-    let series = measure(&scale)?;
+    let series = measure(PLAN, &scale)?;
     let page = page::write(&scale, &series)?;
     print!("{page}");
     if is_quick {
@@ -163,10 +158,24 @@ pub fn run(options: &[String]) -> Result {
     fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn measure(scale: &Scale) -> Result<Vec<Series>> {
+/// Programs, rights and an empty folder for a measurement that also needs `need`.
+fn prepare(options: &[String], need: Need) -> Result {
+    let needs: &[Need] = if built().is_some() { &[need] } else { &[Need::Build, need] };
+    setup::ensure(needs, Consent::from_options(options)?)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err("recording for a measurement needs root; run it with sudo".to_owned());
+    }
+    if built().is_none() {
+        build::build(Profile::Release, &["ipc-recorder", "ipc-workload"])?;
+    }
+    place::empty(&place::target("bench"))?;
+    load::prepare()
+}
+
+fn measure(plan: &[(Load, &[Watch])], scale: &Scale) -> Result<Vec<Series>> {
     let new = |load, watch| Series { load, watch, samples: Vec::new(), lost: 0 };
     let mut all: Vec<Series> =
-        PLAN.iter().flat_map(|(load, watches)| watches.iter().map(|watch| new(*load, *watch))).collect();
+        plan.iter().flat_map(|(load, watches)| watches.iter().map(|watch| new(*load, *watch))).collect();
     for round in 1..=scale.rounds {
         for series in &mut all {
             for _ in 0..series.load.repetitions() {

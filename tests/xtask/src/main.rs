@@ -71,8 +71,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        options: "[analyzer] [--yes] [--quick]",
-        doc: "what recording costs, or answers, beside their peers; writes docs/performance*.md",
+        options: "[analyzer] [host] [--yes] [--quick]",
+        doc: "what recording costs, answers beside their peers, or a host pays; writes docs/performance*.md",
         run: bench::run,
     },
     Task {

@@ -17,6 +17,8 @@ pub enum Need {
     Vm,
     /// To measure against peers.
     Bench,
+    /// To measure beside PostgreSQL.
+    BenchHost,
     /// To type-check for macOS.
     Macos,
     /// To make the Debian package.
@@ -25,7 +27,8 @@ pub enum Need {
 
 impl Need {
     /// Everything.
-    pub const ALL: [Need; 6] = [Need::Build, Need::Test, Need::Vm, Need::Bench, Need::Macos, Need::Package];
+    pub const ALL: [Need; 7] =
+        [Need::Build, Need::Test, Need::Vm, Need::Bench, Need::BenchHost, Need::Macos, Need::Package];
 }
 
 /// How an item is installed.
@@ -137,10 +140,10 @@ const ITEMS: &[Item] = &[
     },
     Item {
         name: "PostgreSQL",
-        needed_by: &[Need::Test],
-        is_present: postgresql_installed,
+        needed_by: &[Need::Test, Need::BenchHost],
+        is_present: || postgresql().is_some(),
         install: Install::Debian(&["postgresql"]),
-        elsewhere: "install PostgreSQL's server and psql below /usr/lib/postgresql",
+        elsewhere: "install PostgreSQL's server, psql and pgbench below /usr/lib/postgresql",
     },
     Item {
         name: "Python with venv",
@@ -179,7 +182,7 @@ const ITEMS: &[Item] = &[
     },
     Item {
         name: "perf",
-        needed_by: &[Need::Bench],
+        needed_by: &[Need::Bench, Need::BenchHost],
         is_present: || place::program("perf").is_some(),
         install: Install::Debian(&["linux-perf"]),
         elsewhere: "install the package with perf (linux-perf, linux-tools)",
@@ -358,11 +361,13 @@ pub fn library_source() -> Option<PathBuf> {
     source.join("std/Cargo.toml").exists().then(|| source.to_path_buf())
 }
 
-/// Debian keeps each version's programs in a folder of their own.
-fn postgresql_installed() -> bool {
-    let versions = fs::read_dir("/usr/lib/postgresql");
-    let has_server = |entry: fs::DirEntry| entry.path().join("bin/initdb").exists();
-    versions.is_ok_and(|entries| entries.flatten().any(has_server))
+/// The folder with PostgreSQL's programs: Debian keeps each version's in one of their own.
+pub fn postgresql() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut folders: Vec<PathBuf> = versions.flatten().map(|version| version.path().join("bin")).collect();
+    folders.retain(|folder| ["initdb", "psql", "pgbench"].iter().all(|program| folder.join(program).exists()));
+    folders.sort();
+    folders.pop()
 }
 
 fn python_with_venv() -> bool {

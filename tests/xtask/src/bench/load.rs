@@ -18,6 +18,8 @@ pub enum Load {
     SemopTwice,
     /// One process in a loop of getppid: no call is traced.
     Bystander,
+    /// One process in a loop of epoll_pwait with a signal mask: the mask changes, and no call is traced.
+    EpollPwait,
     /// Two processes on one processor that wait for each other in a pipe: wake-ups, and no call is traced.
     Pipe,
 }
@@ -57,7 +59,7 @@ impl Load {
             Load::Semop => scale.semops,
             Load::PingPong => scale.hand_offs,
             Load::SemopTwice => 2 * scale.semops,
-            Load::Bystander => scale.bystanders,
+            Load::Bystander | Load::EpollPwait => scale.bystanders,
             Load::Pipe => scale.pipes,
         };
         Run { load: self, calls: calls / share }
@@ -77,7 +79,7 @@ impl Load {
 impl Run {
     /// How many of its calls are traced.
     pub fn traced_calls(self) -> u64 {
-        if matches!(self.load, Load::Bystander | Load::Pipe) { 0 } else { self.calls }
+        if matches!(self.load, Load::Bystander | Load::EpollPwait | Load::Pipe) { 0 } else { self.calls }
     }
 
     /// Whether it makes so many traced calls that what a trace costs at its start and end vanishes in what a call costs.
@@ -103,6 +105,7 @@ impl Run {
         let pipe = ["perf", "bench", "--format", "simple", "sched", "pipe", "--loop", &count];
         let words = match self.load {
             Load::Bystander => vec![workload.as_str(), "bystander", "--count", &count],
+            Load::EpollPwait => vec![workload.as_str(), "bystander", "--call", "epoll-pwait", "--count", &count],
             Load::PingPong => [&on_one_processor[..], &[&workload, "ping-pong", "--count", &rounds]].concat(),
             Load::Pipe => [&on_one_processor[..], &pipe].concat(),
             Load::SemopBurst | Load::Semop | Load::SemopTwice => {

@@ -18,6 +18,10 @@ const SECTIONS: &[(Load, &str)] = &[
     (Load::SemopTwice, "Two processes in loops of semop at full speed, no processor left for the recorder"),
     (Load::Bystander, "An untraced call: one process in a loop of getppid"),
     (
+        Load::EpollPwait,
+        "An untraced call that changes the signal mask: one process in a loop of epoll_pwait with a mask",
+    ),
+    (
         Load::Pipe,
         "Untraced wake-ups: `perf bench sched pipe` on one processor; a call is an operation, two writes and two reads",
     ),
@@ -39,15 +43,22 @@ pub fn write(scale: &Scale, all: &[Series]) -> Result<String> {
         machine()?,
         scale.rounds
     );
-    for (load, title) in SECTIONS {
-        page += &format!("\n## {title}\n\n");
-        page += "| watched by | ns per call | added ns | added % | added / empty pair | added / perf | bytes per call | \
+    page += &sections(all);
+    Ok(page)
+}
+
+/// A table for each load that ran.
+pub fn sections(all: &[Series]) -> String {
+    let mut text = String::new();
+    for (load, title) in SECTIONS.iter().filter(|(load, _)| all.iter().any(|series| series.load == *load)) {
+        text += &format!("\n## {title}\n\n");
+        text += "| watched by | ns per call | added ns | added % | added / empty pair | added / perf | bytes per call | \
                  watcher's CPU ns per call | lost | runs that count |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
         for series in all.iter().filter(|series| series.load == *load) {
-            page += &row(series, all);
+            text += &row(series, all);
         }
     }
-    Ok(page)
+    text
 }
 
 fn row(series: &Series, all: &[Series]) -> String {
@@ -99,7 +110,8 @@ fn unwatched<'a>(series: &Series, all: &'a [Series]) -> Option<&'a Series> {
     all.iter().find(|other| other.load == series.load && other.watch == Watch::Nothing)
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+/// The middle one, or what lies between the two.
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -110,6 +122,7 @@ fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-fn text(value: Option<f64>, digits: usize) -> String {
+/// A figure of a table.
+pub fn text(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
 }

@@ -36,7 +36,7 @@ pub enum Watch {
 }
 
 /// The largest ring that the design allows; the peers get the same.
-const RING: &str = "8MiB";
+pub const RING: &str = "8MiB";
 
 impl Watch {
     /// Runs the load once.
@@ -86,28 +86,36 @@ fn direct(run: Run) -> Command {
 }
 
 fn under_empty_pair(run: Run) -> Result<Sample> {
+    let mut pair = start_empty_pair()?;
+    let result = output(&mut direct(run)).and_then(|report| Sample::new(run, &report));
+    stop(&mut pair)?;
+    result
+}
+
+/// Attaches the two empty programs, until the process is stopped.
+pub fn start_empty_pair() -> Result<Child> {
     let mut pair = Command::new(program("ipc-recorder"));
     pair.args(["bench-empty-pair", "--duration", "300s"]).stderr(Stdio::piped()).stdin(Stdio::null());
     let mut pair = pair.spawn().map_err(|error| format!("cannot start ipc-recorder: {error}"))?;
     let stderr = pair.stderr.take().ok_or("ipc-recorder has no stderr")?;
     let mut said = String::new();
     BufReader::new(stderr).read_line(&mut said).map_err(|error| error.to_string())?;
-    let result = if said.trim() != "attached" {
-        Err(format!("ipc-recorder bench-empty-pair: {}", said.trim()))
-    } else {
-        output(&mut direct(run)).and_then(|report| Sample::new(run, &report))
-    };
+    if said.trim() == "attached" {
+        return Ok(pair);
+    }
     stop(&mut pair)?;
-    result
+    Err(format!("ipc-recorder bench-empty-pair: {}", said.trim()))
 }
 
-fn stop(child: &mut Child) -> Result {
+/// Interrupts a process and waits for its end.
+pub fn stop(child: &mut Child) -> Result {
     // It fails only when the process is gone already, and then the wait returns.
     let _ = kill_process(pid(child)?, Signal::INT);
     child.wait().map(drop).map_err(|error| error.to_string())
 }
 
-fn pid(child: &Child) -> Result<Pid> {
+/// The process id of a child.
+pub fn pid(child: &Child) -> Result<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| "no process id".to_owned())
 }
 
@@ -118,20 +126,22 @@ fn under_recorder(run: Run, options: &[&str]) -> Result<Sample> {
     recorder.args(["record", "-a", "--ring-size", RING]).args(options);
     recorder.arg("-o").arg(&trace).arg("--").args(run.command());
     let (said, cpu_ns) = watched(&mut recorder)?;
-    let manifest = fs::read_to_string(trace.join("trace.json")).map_err(|error| format!("trace.json: {error}"))?;
-    let seen = number(&manifest, "calls")?;
-    let lost = number(&manifest, "lost_calls")? + number(&manifest, "lost_records")?;
+    let (seen, lost) = seen_and_lost(&trace)?;
     Sample::watched(run, &said, &Record { cpu_ns, bytes: size(&trace)?, seen, lost })
+}
+
+/// How many calls a trace holds, and how many it says were lost.
+pub fn seen_and_lost(trace: &Path) -> Result<(u64, u64)> {
+    let manifest = fs::read_to_string(trace.join("trace.json")).map_err(|error| format!("trace.json: {error}"))?;
+    Ok((number(&manifest, "calls")?, number(&manifest, "lost_calls")? + number(&manifest, "lost_records")?))
 }
 
 /// Runs a watcher that runs the load, to its end: what both wrote to stdout, and the watcher's own processor time.
 pub fn watched(watcher: &mut Command) -> Result<(String, u64)> {
     watcher.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = watcher.spawn().map_err(|error| format!("cannot start `{}`: {error}", line(watcher)))?;
-    // Both outputs are short; nothing blocks before the end.
-    waitid(WaitId::Pid(pid(&child)?), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-        .map_err(|error| error.to_string())?;
-    let cpu_ns = own_cpu_ns(&child)?;
+    wait_unreaped(&child)?;
+    let cpu_ns = own_cpu_ns(child.id())?;
     let done = child.wait_with_output().map_err(|error| error.to_string())?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
@@ -140,9 +150,16 @@ pub fn watched(watcher: &mut Command) -> Result<(String, u64)> {
     Ok((String::from_utf8_lossy(&done.stdout).into_owned(), cpu_ns))
 }
 
-/// The processor time of a process that has ended and is not yet reaped, all its threads, without its children.
-fn own_cpu_ns(child: &Child) -> Result<u64> {
-    let path = format!("/proc/{}/stat", child.id());
+/// Waits until a process has ended and leaves it to be reaped. Its outputs are short: nothing blocks before the end.
+pub fn wait_unreaped(child: &Child) -> Result {
+    waitid(WaitId::Pid(pid(child)?), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// The processor time of a process that is not yet reaped, all its threads, without its children.
+pub fn own_cpu_ns(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     // proc(5): utime and stime are the fields 14 and 15; the name, in parentheses, is the second.
     let fields: Vec<&str> = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
