@@ -69,13 +69,19 @@ const BESIDE_POSTGRESQL: &[Beside] = &[
         companion: Companion::EmptyPair,
         versus: Some(1),
     },
-    Beside { title: "ipc-recorder", storm: Storm::None, companion: Companion::Recorder, versus: Some(1) },
+    Beside { title: "ipc-recorder", storm: Storm::None, companion: Companion::Recorder(&[]), versus: Some(1) },
+    Beside {
+        title: "ipc-recorder --no-wakers",
+        storm: Storm::None,
+        companion: Companion::Recorder(&["--no-wakers"]),
+        versus: Some(1),
+    },
     Beside { title: "a storm", storm: Storm::Rate(RATE), companion: Companion::Nobody, versus: None },
     Beside {
         title: "a storm and ipc-recorder",
         storm: Storm::Rate(RATE),
-        companion: Companion::Recorder,
-        versus: Some(4),
+        companion: Companion::Recorder(&[]),
+        versus: Some(5),
     },
 ];
 
@@ -86,7 +92,7 @@ const BESIDE_NEIGHBOUR: &[Beside] = &[
     Beside {
         title: "a storm and ipc-recorder",
         storm: Storm::FullSpeed,
-        companion: Companion::Recorder,
+        companion: Companion::Recorder(&[]),
         versus: Some(1),
     },
     Beside {

@@ -39,8 +39,8 @@ pub enum Companion {
     Nobody,
     /// Two empty eBPF programs at entry and exit of every system call.
     EmptyPair,
-    /// `ipc-recorder record`: what a user types.
-    Recorder,
+    /// `ipc-recorder record -a` with these options.
+    Recorder(&'static [&'static str]),
     /// A program that writes as much as the recorder did the last time, and syncs it every second.
     Writer,
 }
@@ -144,7 +144,7 @@ impl Companion {
         Ok(match self {
             Companion::Nobody => Company::Nobody,
             Companion::EmptyPair => Company::EmptyPair(Process(start_empty_pair()?)),
-            Companion::Recorder => Company::Recorder(Recorder::start()?),
+            Companion::Recorder(options) => Company::Recorder(Recorder::start(options)?),
             Companion::Writer => Company::Writer(start_writer(bytes_per_s)?),
         })
     }
@@ -171,14 +171,15 @@ impl Drop for Process {
 
 impl Recorder {
     /// Starts it, as a service manager does, and waits until its first rows have gone all the way.
-    fn start() -> Result<Recorder> {
+    fn start(options: &[&str]) -> Result<Recorder> {
         let (trace, socket) = (place::target("bench").join("trace"), place::target("bench").join("manager"));
         place::remove(&trace)?;
         let _ = fs::remove_file(&socket); // there is none at first
         let manager = UnixDatagram::bind(&socket).map_err(|error| format!("{}: {error}", socket.display()))?;
         manager.set_read_timeout(Some(START_LIMIT)).map_err(|error| error.to_string())?;
         let mut recorder = command(&program("ipc-recorder").to_string_lossy());
-        recorder.args(["record", "-a", "--ring-size", RING, "-o"]).arg(&trace).env("NOTIFY_SOCKET", &socket);
+        recorder.args(["record", "-a", "--ring-size", RING]).args(options);
+        recorder.arg("-o").arg(&trace).env("NOTIFY_SOCKET", &socket);
         recorder.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process(recorder.spawn().map_err(|error| format!("cannot start ipc-recorder: {error}"))?);
         if manager.recv(&mut [0; 1024]).is_err() {
