@@ -85,20 +85,26 @@ const BESIDE_POSTGRESQL: &[Beside] = &[
     },
 ];
 
-/// The recorder comes before the writer, which writes as much.
+/// The recorder comes before the writer, which writes as much. Two storms tell what it is alone that no processor is idle.
 const BESIDE_NEIGHBOUR: &[Beside] = &[
     Beside { title: "nothing", storm: Storm::None, companion: Companion::Nobody, versus: None },
-    Beside { title: "a storm", storm: Storm::FullSpeed, companion: Companion::Nobody, versus: Some(0) },
+    Beside { title: "a storm", storm: Storm::FullSpeed(1), companion: Companion::Nobody, versus: Some(0) },
     Beside {
         title: "a storm and ipc-recorder",
-        storm: Storm::FullSpeed,
+        storm: Storm::FullSpeed(1),
         companion: Companion::Recorder(&[]),
         versus: Some(1),
     },
     Beside {
         title: "a storm and a program that writes as much",
-        storm: Storm::FullSpeed,
+        storm: Storm::FullSpeed(1),
         companion: Companion::Writer,
+        versus: Some(1),
+    },
+    Beside {
+        title: "a storm of two processes",
+        storm: Storm::FullSpeed(2),
+        companion: Companion::Nobody,
         versus: Some(1),
     },
 ];

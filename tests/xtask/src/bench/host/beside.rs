@@ -24,13 +24,14 @@ pub struct Beside {
     pub versus: Option<usize>,
 }
 
-/// One process in a loop of semop that never waits.
+/// Processes in loops of semop that never wait.
 #[derive(Clone, Copy)]
 pub enum Storm {
     None,
-    /// So many calls per second.
+    /// One that makes so many calls per second.
     Rate(u32),
-    FullSpeed,
+    /// So many, as fast as they can.
+    FullSpeed(u32),
 }
 
 /// What costs something.
@@ -125,16 +126,16 @@ impl Window {
 impl Storm {
     /// The calls that it made, or a calm as long.
     fn run(self, length: Duration) -> Result<Option<u64>> {
-        let rate = match self {
+        let options = match self {
             Storm::None => {
                 std::thread::sleep(length);
                 return Ok(None);
             }
-            Storm::Rate(rate) => vec!["--rate".to_owned(), rate.to_string()],
-            Storm::FullSpeed => vec![],
+            Storm::Rate(rate) => format!("--processes 1 --rate {rate}"),
+            Storm::FullSpeed(processes) => format!("--processes {processes}"),
         };
         let mut storm = command(&program("ipc-workload").to_string_lossy());
-        storm.args(["storm", "--processes", "1", "--duration", &format!("{}ms", length.as_millis())]).args(rate);
+        storm.args(["storm", "--duration", &format!("{}ms", length.as_millis())]).args(options.split(' '));
         number(&output(&mut storm)?, "calls").map(Some)
     }
 }
