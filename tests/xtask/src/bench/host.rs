@@ -28,7 +28,6 @@ pub struct Comparison {
     service: Service,
     /// As the page calls it.
     title: &'static str,
-    window: Duration,
     besides: &'static [Beside],
 }
 
@@ -55,57 +54,56 @@ pub struct Sample {
     seconds: f64,
 }
 
-/// Calls of semop per second, made a millisecond's worth at a time: each makes a full-speed recorder work, and two
-/// processors have enough left for the service.
+/// Calls of semop per second: so few that the service keeps its processors. A storm at full speed takes one for itself.
 const RATE: u32 = 20_000;
 
 /// The first is the noise of the machine.
 const BESIDE_POSTGRESQL: &[Beside] = &[
-    Beside { title: "nothing, once more", storm: Storm::None, companion: Companion::Nobody, versus: Some(1) },
+    Beside { title: "nothing, once more", storm: Storm::None, companion: Companion::Nobody, versus: Some("nothing") },
     Beside { title: "nothing", storm: Storm::None, companion: Companion::Nobody, versus: None },
     Beside {
         title: "an empty pair of eBPF programs",
         storm: Storm::None,
         companion: Companion::EmptyPair,
-        versus: Some(1),
+        versus: Some("nothing"),
     },
-    Beside { title: "ipc-recorder", storm: Storm::None, companion: Companion::Recorder(&[]), versus: Some(1) },
+    Beside { title: "ipc-recorder", storm: Storm::None, companion: Companion::Recorder(&[]), versus: Some("nothing") },
     Beside {
         title: "ipc-recorder --no-wakers",
         storm: Storm::None,
         companion: Companion::Recorder(&["--no-wakers"]),
-        versus: Some(1),
+        versus: Some("nothing"),
     },
     Beside { title: "a storm", storm: Storm::Rate(RATE), companion: Companion::Nobody, versus: None },
     Beside {
         title: "a storm and ipc-recorder",
         storm: Storm::Rate(RATE),
         companion: Companion::Recorder(&[]),
-        versus: Some(5),
+        versus: Some("a storm"),
     },
 ];
 
 /// The recorder comes before the writer, which writes as much. Two storms tell what it is alone that no processor is idle.
 const BESIDE_NEIGHBOUR: &[Beside] = &[
     Beside { title: "nothing", storm: Storm::None, companion: Companion::Nobody, versus: None },
-    Beside { title: "a storm", storm: Storm::FullSpeed(1), companion: Companion::Nobody, versus: Some(0) },
+    Beside { title: "a storm", storm: Storm::FullSpeed(1), companion: Companion::Nobody, versus: Some("nothing") },
     Beside {
         title: "a storm and ipc-recorder",
         storm: Storm::FullSpeed(1),
         companion: Companion::Recorder(&[]),
-        versus: Some(1),
+        versus: Some("a storm"),
     },
     Beside {
         title: "a storm and a program that writes as much",
         storm: Storm::FullSpeed(1),
         companion: Companion::Writer,
-        versus: Some(1),
+        versus: Some("a storm"),
     },
     Beside {
         title: "a storm of two processes",
         storm: Storm::FullSpeed(2),
         companion: Companion::Nobody,
-        versus: Some(1),
+        versus: Some("a storm"),
     },
 ];
 
@@ -113,20 +111,17 @@ const COMPARISONS: &[Comparison] = &[
     Comparison {
         service: Service::Select,
         title: "PostgreSQL that only reads: pgbench --select-only, prepared, 2 clients",
-        window: Duration::from_secs(3),
         besides: BESIDE_POSTGRESQL,
     },
     Comparison {
         service: Service::Write,
         title: "PostgreSQL that writes: pgbench's own transactions, prepared, 2 clients, every commit synced",
-        window: Duration::from_secs(3),
         besides: BESIDE_POSTGRESQL,
     },
     Comparison {
         service: Service::Neighbour,
         title: "A neighbour on the disk of the trace: appends 4 KiB and waits for fdatasync, beside one process in a loop \
                 of semop at full speed",
-        window: Duration::from_secs(3),
         besides: BESIDE_NEIGHBOUR,
     },
 ];
@@ -140,6 +135,8 @@ const BYSTANDERS: &[(Load, &[Watch])] = &[
 const FULL: Scale = Scale { rounds: 7, semops: 0, hand_offs: 0, bystanders: 3_000_000, pipes: 200_000 };
 const QUICK: Scale = Scale { rounds: 2, ..FULL };
 
+/// How long what is beside a service stays.
+const WINDOW: Duration = Duration::from_secs(3);
 /// Before the first window of a service.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -173,7 +170,7 @@ fn compare(comparison: &Comparison, server: &Server, rounds: usize) -> Result<Ve
         for turn in 0..count {
             let which = if round % 2 == 0 { turn } else { count - 1 - turn };
             let beside = &comparison.besides[which];
-            let window = beside.window(&running, comparison.window, bytes_per_s)?;
+            let window = beside.window(&running, WINDOW, bytes_per_s)?;
             bytes_per_s = window.recorded.as_ref().map_or(bytes_per_s, |made| made.bytes as f64 / window.seconds());
             eprintln!("round {}: {:?} beside {}: {window:?}", round + 1, comparison.service, beside.title);
             windows[which].push(window);
@@ -212,7 +209,31 @@ impl Sample {
         Some(self.recorded.as_ref()?.cpu_ns as f64 / 1e9 / self.seconds)
     }
 
+    /// What it captured and lost: more than the storm's calls are those of somebody else.
+    fn seen_per_s(&self) -> Option<f64> {
+        let recorded = self.recorded.as_ref()?;
+        Some((recorded.calls + recorded.lost) as f64 / self.seconds)
+    }
+
     fn recorder_bytes_per_s(&self) -> Option<f64> {
         Some(self.recorded.as_ref()?.bytes as f64 / self.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compared_is_there_and_the_storms_are_the_same() {
+        for Comparison { besides, .. } in COMPARISONS {
+            for beside in *besides {
+                let Some(versus) = beside.versus else { continue };
+                let base = besides.iter().find(|other| other.title == versus);
+                let base = base.unwrap_or_else(|| panic!("{}: {versus} is not there", beside.title));
+                let is_recorded = matches!(beside.companion, Companion::Recorder(_));
+                assert!(!is_recorded || base.storm == beside.storm, "{} and {versus}", beside.title);
+            }
+        }
     }
 }

@@ -20,12 +20,12 @@ pub struct Beside {
     pub title: &'static str,
     pub storm: Storm,
     pub companion: Companion,
-    /// The place of that with which it is compared.
-    pub versus: Option<usize>,
+    /// The title of that with which it is compared.
+    pub versus: Option<&'static str>,
 }
 
 /// Processes in loops of semop that never wait.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Storm {
     None,
     /// One that makes so many calls per second.

@@ -19,6 +19,7 @@ const COLUMNS: &[Column] = &[
     ("change", |series, base| change(series, base, |sample| sample.cpu_ns)),
     ("compared with", |_, base| base.map_or("–", |base| base.beside.title).to_owned()),
     ("storm's calls per s", |series, _| middle(series, |sample| sample.storm_per_s, 0)),
+    ("recorder saw, calls per s", |series, _| middle(series, Sample::seen_per_s, 0)),
     ("recorder's CPU, % of one", |series, _| middle(series, |sample| Some(sample.recorder_cpu()? * 100.0), 1)),
     ("recorder writes, MB per s", |series, _| middle(series, |sample| Some(sample.recorder_bytes_per_s()? / 1e6), 2)),
     ("lost", |series, _| series.lost().map_or("–".to_owned(), |lost| lost.to_string())),
@@ -60,7 +61,7 @@ pub fn write<'a>(
 }
 
 fn row(series: &Series, all: &[Series]) -> String {
-    let base = series.beside.versus.map(|place| &all[place]);
+    let base = series.beside.versus.and_then(|title| all.iter().find(|other| other.beside.title == title));
     let cells: String = COLUMNS.iter().map(|(_, cell)| format!(" {} |", cell(series, base))).collect();
     format!("| {} |{cells}\n", series.beside.title)
 }
