@@ -304,7 +304,8 @@ fn a_trickle_costs_little_and_is_told_to_the_call() {
     );
     println!("{} KiB of memory at first, then {}", first.2, second.2);
     assert!(taken < whole / 2 / 50 + Duration::from_millis(50), "{taken:?} of {:?}: more than 2 %", whole / 2);
-    assert!(second.2 < first.2 + 4096, "{} KiB, and then {} KiB", first.2, second.2);
+    // To make a part of a segment takes some memory, for a while.
+    assert!(second.2 < first.2 + (16 << 10), "{} KiB, and then {} KiB", first.2, second.2);
 }
 
 /// How 32,000 semaphores may be there.
