@@ -135,7 +135,8 @@ fn text_by<R, K: Copy + Eq + std::hash::Hash>(
 
 /// A text column of names that live for ever.
 fn name<R>(rows: &[R], value: impl Fn(&R) -> Option<&'static str>) -> Option<ArrayRef> {
-    text_by(rows, &value, |row| value(row).map(str::to_owned))
+    let place = |row: &R| value(row).map(|v| (v.as_ptr(), v.len())); // equal names may stand twice: then so does the text
+    text_by(rows, place, |row| value(row).map(str::to_owned))
 }
 
 /// A text column of anything.

@@ -152,6 +152,7 @@ impl Join {
         }
         let Some(mut call) = self.new_call(header, registers, tail) else { return };
         let start_ns = self.start_ns;
+        self.objects.begin(&mut call);
         let thread = self.tasks.thread(header);
         if is_late {
             let is_older = thread.start.ns().is_none_or(|s| s < start_ns);
@@ -163,9 +164,8 @@ impl Join {
         }
         // What ended before the trace is not in it.
         thread.has_entered |= header.time_ns >= start_ns;
-        self.objects.begin(&mut call);
         // A call still open here lost its exit, which the probe has counted.
-        self.tasks.thread(header).open = Some(call);
+        thread.open = Some(call);
     }
 
     /// A call of a library function: it is over as soon as it is known.

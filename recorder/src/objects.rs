@@ -118,14 +118,17 @@ impl Objects {
             self.end_get(call);
         } else if call.operation() == "mq_unlink" {
             self.end_unlink(call);
-        } else if let Some(identity) = identity_of(call) {
-            if call.object_ref.is_none() && proves_existence(call) {
+        } else {
+            let is_new = call.object_ref.is_none() && proves_existence(call);
+            let is_removal = call.command() == Some("IPC_RMID") && call.success().is_some();
+            let Some(identity) = (if is_new || is_removal { identity_of(call) } else { None }) else { return };
+            if is_new {
                 let lifetime = self.lifetime(identity, HowKnown::Inferred, call.start_ns);
                 call.object_ref = Some(lifetime.object_ref);
                 let lifetime = lifetime.clone();
                 name_queue(call, Some(&lifetime));
             }
-            if call.command() == Some("IPC_RMID") && call.success().is_some() {
+            if is_removal {
                 self.remove(identity, Deed::of(call));
             }
         }

@@ -78,8 +78,13 @@ impl Lane {
         let number = self.first + self.chunks.len() as u64 - 1;
         let Some(chunk) = self.chunks.back_mut() else { return };
         let from = chunk.words.len();
-        chunk.words.resize(from + words, 0);
-        bytemuck::cast_slice_mut(&mut chunk.words[from..])[..record.len()].copy_from_slice(record);
+        match bytemuck::try_cast_slice(record) {
+            Ok(whole) => chunk.words.extend_from_slice(whole),
+            Err(_) => {
+                chunk.words.resize(from + words, 0);
+                bytemuck::cast_slice_mut(&mut chunk.words[from..])[..record.len()].copy_from_slice(record);
+            }
+        }
         let (from, length) = (from as u32, record.len() as u32);
         chunk.waiting += 1;
         let place = Place { time_ns: header.time_ns, seq: header.seq, chunk: number, from, length };
