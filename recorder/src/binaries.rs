@@ -127,6 +127,11 @@ impl Binaries {
         self.list.get(place as usize)
     }
 
+    /// The binaries by their places, and their paths as far as they were found.
+    pub fn known(&self) -> impl Iterator<Item = (BuildId, Option<Arc<str>>)> {
+        self.list.iter().map(|binary| (binary.build_id, binary.found.as_ref().map(|found| found.path.clone())))
+    }
+
     /// The recording is over: looks for those not found yet in `program` and in every process that is there.
     pub fn look_everywhere(&mut self, program: Option<&Path>) {
         if let Some(program) = program

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::history::Snapshot;
 use crate::objects::Lifetime;
 use crate::signals::SignalRow;
-use crate::stacks::Stacks;
+use crate::stacks::{Met, Stacks};
 use crate::tasks::{Execution, Process, Thread};
 use ipc_schema::losses::Source;
 
@@ -91,6 +91,8 @@ pub struct Living {
     pub threads: Vec<Thread>,
     /// Lifetimes of objects.
     pub lifetimes: Vec<Lifetime>,
+    /// User stacks.
+    pub stacks: Met,
     /// Whether this is all that lives, not what has changed.
     pub is_all: bool,
 }

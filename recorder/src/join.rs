@@ -416,7 +416,8 @@ impl Join {
         }
         calls.sort_by_key(|call| call.start_ns);
         let (processes, threads) = self.tasks.living(all);
-        Living { calls, processes, threads, lifetimes: self.objects.living(all), is_all: all }
+        let (lifetimes, stacks) = (self.objects.living(all), self.stacks.met(all));
+        Living { calls, processes, threads, lifetimes, stacks, is_all: all }
     }
 
     /// Calls that have not ended.

@@ -26,8 +26,17 @@ pub struct Stacks {
     list: Vec<Arc<[Place]>>,
     binaries: Binaries,
     program: Option<PathBuf>,
+    /// How many were told.
+    told: usize,
     /// Stacks that were too many.
     pub refused: u64,
+}
+
+/// Stacks as they were met: with the binaries known by then, without the names of functions.
+#[derive(Default)]
+pub struct Met {
+    stacks: Vec<(i64, Arc<[Place]>)>,
+    binaries: Vec<(BuildId, Option<Arc<str>>)>,
 }
 
 /// A row of the table `stacks`.
@@ -99,6 +108,17 @@ impl Stacks {
         place.is_some_and(|(binary, offset)| self.binaries.at(binary).is_some_and(|b| b.is_returned_to(offset)))
     }
 
+    /// The stacks that are new since the last time, or all.
+    pub fn met(&mut self, all: bool) -> Met {
+        let from = if all { 0 } else { self.told };
+        self.told = self.list.len();
+        if from == self.told {
+            return Met::default();
+        }
+        let stacks = (1..).zip(&self.list).skip(from).map(|(id, places)| (id, places.clone())).collect();
+        Met { stacks, binaries: self.binaries.known().collect() }
+    }
+
     /// The recording is over: every stack, a row for each frame.
     pub fn into_rows(mut self) -> impl Iterator<Item = StackRow> {
         self.binaries.look_everywhere(self.program.as_deref());
@@ -120,6 +140,23 @@ impl Stacks {
         });
         let offset = place.map(|(_, offset)| offset);
         StackRow { stack_id, frame, build_id: binary.map(|b| b.build_id), offset, module, symbol }
+    }
+}
+
+impl Met {
+    /// A row for each frame.
+    pub fn rows(&self) -> impl Iterator<Item = StackRow> {
+        let row = |stack_id: i64, frame: i32, place: Place| {
+            let binary = place.and_then(|(binary, _)| self.binaries.get(binary as usize));
+            let (build_id, module) = binary.cloned().unzip();
+            let (offset, module) = (place.map(|(_, offset)| offset), module.flatten());
+            StackRow { stack_id, frame, build_id, offset, module, symbol: None }
+        };
+        let rows = move |(id, places): &(i64, Arc<[Place]>)| {
+            let id = *id;
+            places.iter().zip(0..).map(move |(place, frame)| row(id, frame, *place)).collect::<Vec<_>>()
+        };
+        self.stacks.iter().flat_map(rows)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::directory::Error;
 use crate::finished::{Calls, Finished, Living, Loss};
 use crate::pulse::Pulse;
-use crate::stacks::Stacks;
+use crate::stacks::StackRow;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use crossbeam_channel::{Receiver, Sender};
@@ -210,7 +210,7 @@ impl Writer {
             self.write(&LIMITS, &snapshot.limits, batch::limits)?;
         }
         if let Some(stacks) = finished.stacks.take() {
-            self.write_stacks(stacks)?;
+            self.write_stacks(Standing::Final, stacks.into_rows())?;
         }
         self.calls.append(&mut finished.calls);
         let mut written = Vec::new();
@@ -281,17 +281,18 @@ impl Writer {
         self.write_as(Standing::Open, &PROCESSES, &living.processes, batch::processes)?;
         self.write_as(Standing::Open, &THREADS, &living.threads, batch::threads)?;
         self.write_as(Standing::Open, &LIFETIMES, &living.lifetimes, batch::lifetimes)?;
+        self.write_stacks(Standing::Open, living.stacks.rows())?;
         if living.is_all && self.sink.refuses(&CALLS).is_none() {
             self.sink.all_told()?;
         }
         Ok(())
     }
 
-    fn write_stacks(&mut self, stacks: Stacks) -> Result<(), Error> {
-        let mut rows = stacks.into_rows().peekable();
+    fn write_stacks(&mut self, standing: Standing, rows: impl Iterator<Item = StackRow>) -> Result<(), Error> {
+        let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let some: Vec<_> = rows.by_ref().take(BATCH_ROWS).collect();
-            self.write(&STACKS, &some, batch::stacks)?;
+            self.write_as(standing, &STACKS, &some, batch::stacks)?;
         }
         Ok(())
     }

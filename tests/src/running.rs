@@ -3,7 +3,7 @@
 use crate::programs;
 use crate::trace::Trace;
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -55,6 +55,12 @@ impl Running {
     /// What it said until now.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// Whether it has a thread of this name.
+    pub fn has_thread(&self, name: &str) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        tasks.map(|task| fs::read_to_string(task.path().join("comm"))).any(|comm| comm.is_ok_and(|c| c.trim() == name))
     }
 
     /// Whether it ended.

@@ -1,4 +1,4 @@
-//! Rows that were not final when the log ended: calls that were open, processes that lived.
+//! Rows that were not final when the log ended: calls that were open, processes that lived, stacks without names.
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
@@ -6,16 +6,17 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
 use ipc_schema::store::compact;
 use ipc_schema::store::log::{Rows, Standing};
-use ipc_schema::tables::{CALLS, LIFETIMES, PROCESSES, SEM_OPS, THREADS, Table};
+use ipc_schema::tables::{CALLS, LIFETIMES, PROCESSES, SEM_OPS, STACKS, THREADS, Table};
 use std::collections::BTreeMap;
 
 /// The tables that have such rows, and the columns that tell them apart.
-const TABLES: [(&Table, &str, Option<&str>); 5] = [
+const TABLES: [(&Table, &str, Option<&str>); 6] = [
     (&CALLS, "call_id", None),
     (&SEM_OPS, "call_id", Some("position")),
     (&PROCESSES, "process_id", None),
     (&THREADS, "thread_id", None),
     (&LIFETIMES, "object_ref", None),
+    (&STACKS, "stack_id", Some("frame")),
 ];
 
 /// So many batches become one: most of their rows are of no use any more.
@@ -56,8 +57,9 @@ impl Open {
                 of_table.put_together()?;
             }
         } else {
-            for key in keys {
-                of_table.rows.remove(&key);
+            // All of it: an operation or a frame that is not final is none.
+            for (id, _) in keys {
+                of_table.rows.extract_if((id, 0)..=(id, i32::MAX), |_, _| true).for_each(drop);
             }
         }
         Ok(())

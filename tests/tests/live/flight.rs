@@ -27,13 +27,8 @@ impl Flight {
         let recorder = Running::start(command, recording.folder(), "flight");
         let flight = Flight { recording, recorder };
         // It writes nothing: that it records shows in what it is inside of.
-        wait_until("its probes are attached", || flight.threads().iter().any(|name| name == "capture"));
+        wait_until("its probes are attached", || flight.recorder.has_thread("capture"));
         flight
-    }
-
-    fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.recorder.pid())).into_iter().flatten().flatten();
-        tasks.filter_map(|task| Some(fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned())).collect()
     }
 
     fn paths(&self) -> Vec<PathBuf> {

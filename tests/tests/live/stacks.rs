@@ -2,10 +2,13 @@
 
 use ipc_tests::environment::Live;
 use ipc_tests::programs;
-use ipc_tests::running::{Recording, run};
+use ipc_tests::running::{LONG, Recording, Running, run, wait_until};
 use ipc_tests::trace::Trace;
-use std::collections::BTreeMap;
+use rustix::process::Signal;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 /// A row of `stacks`.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ fn the_stacks_of_a_known_program_are_its_functions() {
                 assert_eq!(frame.module.as_deref(), module.to_str(), "{linking}: {frame:?}");
             }
         }
-        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        let distinct: BTreeSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), 2, "{linking}: outer calls middle at two places, and each stack is kept once");
     }
 }
@@ -92,6 +95,55 @@ fn a_stack_ends_where_junk_begins() {
     let told: Vec<_> = stack_ids(&trace, "semop").iter().map(functions).collect();
     // An address that nothing lies at, one in data, one in code that no call returns to; at last a real one before it.
     assert_eq!(told, [vec!["call"], vec!["call"], vec!["call"], vec!["call", "main"]]);
+}
+
+/// Where the calls of semop came from: build ids and offsets.
+fn places(trace: &Trace) -> BTreeSet<Vec<(Option<String>, Option<i64>)>> {
+    let rows = trace.table("stacks", &["stack_id", "build_id", "offset"]);
+    let places = rows.texts("build_id").into_iter().zip(rows.integers("offset"));
+    let mut stacks: BTreeMap<Option<i64>, Vec<_>> = BTreeMap::new();
+    for (id, place) in rows.integers("stack_id").into_iter().zip(places) {
+        stacks.entry(id).or_default().push(place);
+    }
+    let ids = stack_ids(trace, "semop");
+    assert!(ids.len() >= 1000, "{} calls", ids.len());
+    ids.iter().map(|id| stacks.get(id).unwrap_or_else(|| panic!("{id:?} has no frames")).clone()).collect()
+}
+
+/// What a recorder leaves that was told to end this way while it recorded the program.
+fn ended_by(mut recorder: Command, signal: Signal, program: &Path, recording: &Recording) {
+    recorder.args(["--comm", "nested", "--stacks", "--syscall", "%sem"]);
+    let recorder = Running::start(recorder, recording.folder(), "recorder");
+    wait_until("it records", || recorder.has_thread("capture"));
+    let mut command = Command::new(program);
+    command.arg("500");
+    run(command, recording.folder(), "nested").with_code(0);
+    std::thread::sleep(Duration::from_millis(1_500)); // a crash takes a second
+    recorder.signal(signal);
+    recorder.wait(LONG);
+}
+
+#[test]
+fn the_stacks_of_a_killed_recorder_and_of_a_flight_are_the_same() {
+    let Some(_live) = Live::ready() else { return };
+    let whole = Recording::new();
+    let options = ["-O0", "-fno-omit-frame-pointer", "-pie", "-Wl,--build-id"];
+    let Some(program) = programs::compile("nested", &options, whole.folder()) else { return };
+    let expected = places(&record(&whole, &["--stacks", "--syscall", "%sem"], &program, &["500"]));
+    assert!(expected.len() == 2 && expected.iter().all(|stack| stack.len() >= 4), "{expected:?}");
+
+    let killed = Recording::new();
+    ended_by(killed.command(&["-a"]), Signal::KILL, &program, &killed);
+    run(programs::analyzer(&["repair"], &killed.trace_path()), killed.folder(), "repair").with_code(0);
+    assert_eq!(places(&killed.trace()), expected, "after a kill");
+
+    let flight = Recording::new();
+    let mut command = Command::new(programs::path("ipc-recorder"));
+    command.args(["flight", "-a", "-o"]).arg(flight.path("traces"));
+    ended_by(command, Signal::INT, &program, &flight);
+    let traces: Vec<_> = std::fs::read_dir(flight.path("traces")).unwrap().flatten().collect();
+    assert_eq!(traces.len(), 1);
+    assert_eq!(places(&Trace::open(&traces[0].path())), expected, "in a flight recorder's trace");
 }
 
 #[test]
