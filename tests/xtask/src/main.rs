@@ -62,7 +62,12 @@ const TASKS: &[Task] = &[
         doc: "the counting tests on other kernels, under qemu",
         run: |options| vm::run(options),
     },
-    Task { name: "soak", options: "[--yes]", doc: "the live tests at full counts; hours", run: soak::run },
+    Task {
+        name: "soak",
+        options: "[--yes] [WORD…]",
+        doc: "the live tests at full counts, or those with a WORD in their names; hours",
+        run: soak::run,
+    },
     Task {
         name: "service",
         options: "[--yes]",
