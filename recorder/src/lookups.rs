@@ -5,12 +5,17 @@ use crate::procfs::{self, Status};
 use crate::scan;
 use crate::snapshot::{Channel, Helper};
 use ipc_schema::catalogue::EntryPoint;
-use serde::de::DeserializeOwned;
+use ipc_schema::manifest::Missing;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long an answer may take: who captures waits for it, and the rings fill.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, Deserialize)]
 enum Request {
@@ -55,13 +60,17 @@ pub struct Lookups(Option<Arc<Mutex<Way>>>);
 /// The way to the helper. The channel goes first: the helper ends when it is closed.
 struct Way {
     channel: Channel,
+    /// The last answer is still to come: until then nothing is asked.
+    is_behind: bool,
+    /// What was asked, or would have been, and not answered in time.
+    unanswered: u64,
     _helper: Arc<Helper>,
 }
 
 impl Lookups {
     /// Through this channel.
     pub fn through(channel: Channel, helper: Arc<Helper>) -> Lookups {
-        Lookups(Some(Arc::new(Mutex::new(Way { channel, _helper: helper }))))
+        Lookups(Some(Arc::new(Mutex::new(Way { channel, is_behind: false, unanswered: 0, _helper: helper }))))
     }
 
     /// What a process is.
@@ -87,11 +96,45 @@ impl Lookups {
         self.ask(&request).is_some_and(|(is_inside, _)| is_inside)
     }
 
-    /// `None` also when the helper is gone.
+    /// What is not known because the helper did not answer in time.
+    pub fn missing(&self) -> Option<Missing> {
+        let unanswered = self.way()?.unanswered;
+        (unanswered > 0).then(|| Missing {
+            feature: "processes".into(),
+            reason: format!("the helper, which looks at them, did not answer {unanswered} times within {PATIENCE:?}"),
+            remedy: "see what holds it up (/proc/PID/stack, /proc/PID/wchan); programs and cgroups of these are NULL"
+                .into(),
+        })
+    }
+
+    fn way(&self) -> Option<MutexGuard<'_, Way>> {
+        Some(self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `None` also when the helper is gone, or hangs.
     fn ask<T: DeserializeOwned>(&self, request: &Request) -> Option<(T, Option<OwnedFd>)> {
-        let mut way = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        way.channel.send(request, None).ok()?;
-        way.channel.receive().ok()?
+        self.way()?.ask(request)
+    }
+}
+
+impl Way {
+    fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Option<(T, Option<OwnedFd>)> {
+        if self.is_behind && self.channel.has_news() {
+            self.receive::<IgnoredAny>();
+        }
+        if self.is_behind {
+            self.unanswered += 1;
+            return None;
+        }
+        self.channel.send(request, None).ok()?;
+        self.receive()
+    }
+
+    fn receive<T: DeserializeOwned>(&mut self) -> Option<(T, Option<OwnedFd>)> {
+        let received = self.channel.receive();
+        self.is_behind = received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.unanswered += u64::from(self.is_behind);
+        received.ok()?
     }
 }
 

@@ -349,7 +349,7 @@ fn hooks(probes: &Probes, follow: &Follow) -> Hooks {
 
 impl Prepared {
     fn record(self, options: &Record, flight: Option<&Flight>, metrics: Option<Metrics>) -> Result<u8, Failure> {
-        let hooks = hooks(&self.probes, &self.follow);
+        let (hooks, lookups) = (hooks(&self.probes, &self.follow), self.lookups.clone());
         let Probes { rings, counters, slots, mut links, .. } = self.probes;
         let (news_sender, news) = crossbeam_channel::unbounded();
         let (failures, failed) = crossbeam_channel::bounded(1);
@@ -403,7 +403,7 @@ impl Prepared {
         let ended = running.wait(&events, options.duration, forward.as_ref());
         running.progress.detached_ns.store(ring::boot_ns(), Ordering::Relaxed);
         links.detach();
-        let manifests = running.finish(self.session)?;
+        let manifests = running.finish(self.session, &lookups)?;
         drop(metrics); // with the last figures
         match flight {
             Some(_) => anstream::eprintln!("ipc-recorder: traces written: {}", manifests.len()),
@@ -539,7 +539,7 @@ impl Running {
     }
 
     /// The probes are detached: takes what is left and completes the trace.
-    fn finish(self, mut session: Session) -> Result<Vec<Manifest>, Failure> {
+    fn finish(self, mut session: Session, lookups: &Lookups) -> Result<Vec<Manifest>, Failure> {
         let clock = session::clock_sample();
         let end_ns = clock.boot_ns + session.clock_offset_ns;
         session.end_ns = end_ns;
@@ -550,6 +550,7 @@ impl Running {
         let withheld = self.observer.join().map_err(panicked)?;
         let writer = self.writer.join().map_err(panicked)??;
         session.missing.extend(withheld);
+        session.missing.extend(lookups.missing());
         session.missing.extend(priority::missing());
         session.calls = totals.calls;
         session.dropped = dropped(&totals, &session.filters);

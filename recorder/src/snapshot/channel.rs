@@ -1,6 +1,8 @@
 //! One side of a socket pair: a line of JSON per message, and a file with it, if any.
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -9,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 /// How much is received at once.
 const CHUNK_BYTES: usize = 1 << 16;
@@ -23,9 +26,10 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Both sides; only the second is to be inherited.
-    pub fn pair() -> io::Result<(Channel, OwnedFd)> {
+    /// Both sides; only the second is to be inherited. The first waits so long for a message, at most.
+    pub fn pair(patience: Duration) -> io::Result<(Channel, OwnedFd)> {
         let (own, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&own, Timeout::Recv, Some(patience))?;
         Ok((Channel::of(own), other))
     }
 
@@ -55,7 +59,17 @@ impl Channel {
         Ok(())
     }
 
+    /// Whether something has arrived.
+    pub fn has_news(&self) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
+        self.received.len() > self.taken
+            || poll(&mut socket, Some(&rustix::time::Timespec::default())).is_ok_and(|n| n > 0)
+    }
+
     /// The next message; `None`: the other side is gone.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: there was none in time.
     pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
         let mut searched = self.taken;
         loop {
@@ -103,7 +117,7 @@ mod tests {
 
     #[test]
     fn messages_and_files_arrive_as_they_were_sent() {
-        let (mut here, there) = Channel::pair().unwrap();
+        let (mut here, there) = Channel::pair(Duration::from_secs(60)).unwrap();
         let there = Channel::of(there);
         let long = "x".repeat(3 * CHUNK_BYTES);
         let sending = long.clone();

@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 /// The hidden subcommand under which this program runs [`serve`].
 pub const SUBCOMMAND: &str = "snapshot-helper";
@@ -31,6 +32,9 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::IPC_OWNER)
     .union(CapabilitySet::DAC_OVERRIDE);
+
+/// How long a snapshot may take, or the look at one thread: files in `/proc` can be behind locks that are held for long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Serialize, Deserialize)]
 enum Request {
@@ -52,7 +56,8 @@ pub struct Helper(Child);
 impl Helper {
     /// Starts it: this program again, under its hidden subcommand.
     pub fn start() -> io::Result<(Snapshots, Lookups)> {
-        let ((snapshots, their_snapshots), (lookups, their_lookups)) = (Channel::pair()?, Channel::pair()?);
+        let (snapshots, their_snapshots) = Channel::pair(PATIENCE)?;
+        let (lookups, their_lookups) = Channel::pair(lookups::PATIENCE)?;
         let helper = Command::new("/proc/self/exe")
             .arg(SUBCOMMAND)
             .stdin(Stdio::from(their_snapshots))
@@ -68,7 +73,11 @@ impl Drop for Helper {
     fn drop(&mut self) {
         // It ends by itself, for both sockets are closed; under sudo it belongs to another user by now.
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        // One that hangs in the kernel does not even die.
+        let begun = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -114,7 +123,13 @@ impl Snapshots {
 
     fn answer<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         let gone = || io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot helper ended");
-        self.channel.receive()?.map(|(answer, _)| answer).ok_or_else(gone)
+        let silent = |error: io::Error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::TimedOut, format!("the snapshot helper was silent for {PATIENCE:?}"))
+            }
+            _ => error,
+        };
+        self.channel.receive().map_err(silent)?.map(|(answer, _)| answer).ok_or_else(gone)
     }
 }
 

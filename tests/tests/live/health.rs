@@ -4,7 +4,8 @@ use ipc_tests::environment::{self, Live};
 use ipc_tests::logs::Performed;
 use ipc_tests::manager::Manager;
 use ipc_tests::programs;
-use ipc_tests::running::{LONG, Recording, Running, run, wait_until};
+use ipc_tests::running::{LONG, Recording, Running, run, send, wait_until};
+use ipc_tests::usage::children;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::io::Read;
@@ -156,4 +157,39 @@ fn a_service_manager_hears_the_truth() {
     let rows = recording.trace().table("calls", &["pid"]).integers("pid");
     let rows = rows.iter().filter(|pid| pids.contains(&(pid.unwrap() as i32))).count() as u64;
     assert_eq!(rows, performed.total(), "what was done after READY=1");
+}
+
+#[test]
+fn a_helper_that_hangs_costs_names_and_no_calls() {
+    let Some(_live) = Live::ready() else { return };
+    let recording = Recording::new();
+    let recorder = recording.start_alone(&["--syscall", "%sem"]);
+    let storm = || {
+        let workload = ["storm", "--processes", "4", "--count", "1000"];
+        let storm = Running::start(programs::workload(&workload), recording.folder(), "workload");
+        Performed::read(&storm.wait(LONG).stdout)
+    };
+    let before = storm();
+    std::thread::sleep(Duration::from_secs(1)); // it was asked about these
+    send(children(recorder.pid())[0], Signal::STOP);
+    let during = storm();
+    std::thread::sleep(Duration::from_secs(2));
+    recorder.signal(Signal::INT);
+    let ended = recorder.wait(LONG).with_code(0);
+
+    let (trace, pids) = (recording.trace(), [before.pids(), during.pids()].concat());
+    let rows = trace.table("calls", &["pid"]).integers("pid");
+    let rows = rows.iter().filter(|pid| pids.contains(&(pid.unwrap() as i32))).count() as u64;
+    assert_eq!((rows, trace.lost_calls()), (before.total() + during.total(), 0));
+    let missing: Vec<_> = trace.manifest.session.missing.iter().map(|missing| missing.feature.as_str()).collect();
+    assert!(missing.contains(&"processes") && missing.contains(&"snapshots"), "{missing:?}");
+    assert!(ended.stderr.contains("did not answer"), "{}", ended.stderr);
+    let processes = trace.table("processes", &["pid", "exe"]);
+    let programs: Vec<_> = processes.integers("pid").into_iter().zip(processes.texts("exe")).collect();
+    let named = |pids: Vec<i32>| {
+        let of = programs.iter().filter(|(pid, _)| pids.contains(&(pid.unwrap() as i32)));
+        of.filter(|(_, exe)| exe.as_deref().is_some_and(|exe| exe.ends_with("ipc-workload"))).count()
+    };
+    assert!(named(before.pids()) >= 4, "{programs:?}");
+    assert!(named(during.pids()) < 4, "who looks at programs was stopped: {programs:?}");
 }
