@@ -441,7 +441,7 @@ table!(
     [build_id Text ? names "of the binary, 20 bytes, zero-padded; NULL: code without one, only known for frame 0"]
     [offset Int64 ? "in the binary's file; of outer frames where the call returns to"]
     [module Text ? names "path of the binary; NULL: not found by its build id"]
-    [symbol Text ? symbol "function+0xOFFSET; NULL: not found"]
+    [symbol Text ? symbol "function+0xOFFSET; NULL: not found, or the trace is of a flight recorder or a recorder that was killed"]
     }
 );
 
