@@ -121,7 +121,10 @@ fn main() -> ExitCode {
         eprint!("cargo xtask: there is no command {name:?}\n{}", usage());
         return ExitCode::from(2);
     };
-    if let Some(unknown) = options.iter().find(|option| !task.options.contains(&format!("[{option}]"))) {
+    let takes = |option: &String| {
+        task.options.contains(&format!("[{option}]")) || !option.starts_with('-') && task.options.contains("[WORD…]")
+    };
+    if let Some(unknown) = options.iter().find(|option| !takes(option)) {
         eprint!("cargo xtask {name}: unknown option {unknown:?}\n{}", usage());
         return ExitCode::from(2);
     }
