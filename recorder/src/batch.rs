@@ -43,7 +43,7 @@ impl Frame {
     /// row.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// A column that may not be NULL is, or there is no memory for it.
     pub fn batch<R>(
         &self,
         table: &Table,

@@ -194,6 +194,11 @@ impl Call {
         }
     }
 
+    /// Gives back what it holds beside its box, which is kept.
+    pub fn forget_memory(&mut self) {
+        (self.sops, self.copies, self.wait, self.queue_identity) = (Box::default(), None, None, None);
+    }
+
     /// The register with this meaning; sign-extended where the ABI is narrower. Pointers to user memory have no value
     /// here.
     pub fn argument(&self, meaning: Meaning) -> Option<i64> {

@@ -261,7 +261,7 @@ impl Capture {
             self.note_losses();
             let until_ns = progress.recorded_until(until_ns);
             let mut finished = Finished { until_ns, ..self.join.finished() };
-            let wants_all = progress.wants_all.swap(false, Ordering::Relaxed);
+            let wants_all = progress.wants_all.swap(false, Ordering::Relaxed) || rows.owes_living();
             if wants_all || self.last_living.elapsed() >= LIVING_EVERY {
                 finished.living = Some(self.join.living(until_ns, wants_all));
                 self.last_living = Instant::now();

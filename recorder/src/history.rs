@@ -151,7 +151,7 @@ const FAILURES_EVERY: Duration = Duration::from_secs(1);
 /// Takes one snapshot.
 ///
 /// # Errors
-/// The helper is gone.
+/// The helper is gone, or hangs.
 pub fn take(helper: &mut Snapshots, phase: Phase, process: Option<u32>) -> std::io::Result<Found> {
     // The limits of the process first: it may soon be gone.
     let process = process.map(|pid| Ok::<_, std::io::Error>((pid, helper.process_limits(pid)?))).transpose()?;

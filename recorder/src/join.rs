@@ -464,7 +464,8 @@ impl Join {
     /// Whether a call without an end has none: its thread is inside it, or has lost the exit, which the probe has counted.
     fn is_still_open(&self, call: &Call, slot_of: &impl Fn(u32) -> u64) -> bool {
         if call.began_before {
-            return self.tasks.lookups.is_inside(call.pid, call.tid, call.entry, &call.registers);
+            let is_inside = self.tasks.lookups.is_inside(call.pid, call.tid, call.entry, &call.registers);
+            return is_inside.unwrap_or(true); // it was, and nobody saw it return
         }
         slot_of(call.tid) & slot::IN_CALL != 0
     }

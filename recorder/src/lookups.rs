@@ -12,10 +12,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an answer may take: who captures waits for it, and the rings fill.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long nothing is asked after a late answer: a slow helper is waited for a tenth of the time.
+const REST: Duration = Duration::from_secs(10);
 
 #[derive(Serialize, Deserialize)]
 enum Request {
@@ -59,18 +62,23 @@ pub struct Lookups(Option<Arc<Mutex<Way>>>);
 
 /// The way to the helper. The channel goes first: the helper ends when it is closed.
 struct Way {
+    questions: Questions,
+    _helper: Arc<Helper>,
+}
+
+/// Questions, one after the other, to somebody who may be slow.
+struct Questions {
     channel: Channel,
-    /// The last answer is still to come: until then nothing is asked.
-    is_behind: bool,
+    /// When the answer that is still to come was late.
+    behind_since: Option<Instant>,
     /// What was asked, or would have been, and not answered in time.
     unanswered: u64,
-    _helper: Arc<Helper>,
 }
 
 impl Lookups {
     /// Through this channel.
     pub fn through(channel: Channel, helper: Arc<Helper>) -> Lookups {
-        Lookups(Some(Arc::new(Mutex::new(Way { channel, is_behind: false, unanswered: 0, _helper: helper }))))
+        Lookups(Some(Arc::new(Mutex::new(Way { questions: Questions::through(channel), _helper: helper }))))
     }
 
     /// What a process is.
@@ -90,15 +98,15 @@ impl Lookups {
         opened.map(File::from)
     }
 
-    /// Whether a thread is still inside a call.
-    pub fn is_inside(&self, pid: u32, tid: u32, entry: &EntryPoint, registers: &[u64; 6]) -> bool {
+    /// Whether a thread is still inside a call; `None`: nobody can tell.
+    pub fn is_inside(&self, pid: u32, tid: u32, entry: &EntryPoint, registers: &[u64; 6]) -> Option<bool> {
         let request = Request::IsInside { pid, tid, code: entry.code, registers: *registers };
-        self.ask(&request).is_some_and(|(is_inside, _)| is_inside)
+        self.ask(&request).map(|(is_inside, _)| is_inside)
     }
 
     /// What is not known because the helper did not answer in time.
     pub fn missing(&self) -> Option<Missing> {
-        let unanswered = self.way()?.unanswered;
+        let unanswered = self.way()?.questions.unanswered;
         (unanswered > 0).then(|| Missing {
             feature: "processes".into(),
             reason: format!("the helper, which looks at them, did not answer {unanswered} times within {PATIENCE:?}"),
@@ -113,29 +121,46 @@ impl Lookups {
 
     /// `None` also when the helper is gone, or hangs.
     fn ask<T: DeserializeOwned>(&self, request: &Request) -> Option<(T, Option<OwnedFd>)> {
-        self.way()?.ask(request)
+        self.way()?.questions.ask(request)
     }
 }
 
-impl Way {
+impl Questions {
+    fn through(channel: Channel) -> Questions {
+        Questions { channel, behind_since: None, unanswered: 0 }
+    }
+
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Option<(T, Option<OwnedFd>)> {
-        if self.is_behind && self.channel.has_news() {
-            self.receive::<IgnoredAny>();
-        }
-        if self.is_behind {
+        if self.is_behind() {
             self.unanswered += 1;
             return None;
         }
         self.channel.send(request, None).ok()?;
-        self.receive()
-    }
-
-    fn receive<T: DeserializeOwned>(&mut self) -> Option<(T, Option<OwnedFd>)> {
         let received = self.channel.receive();
-        self.is_behind = received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        self.unanswered += u64::from(self.is_behind);
+        if received.as_ref().is_err_and(is_late) {
+            self.unanswered += 1;
+            self.behind_since = Some(Instant::now());
+        }
         received.ok()?
     }
+
+    /// Whether the last answer was late, and nothing is to be asked yet: neither while it is still to come nor soon after.
+    fn is_behind(&mut self) -> bool {
+        let Some(since) = self.behind_since else { return false };
+        if since.elapsed() < REST {
+            return true;
+        }
+        if self.channel.try_receive::<IgnoredAny>().as_ref().is_err_and(is_late) {
+            return true;
+        }
+        self.behind_since = None;
+        false
+    }
+}
+
+/// Whether there was no message in time.
+fn is_late(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// The helper's side: answers until nobody asks any more.
@@ -157,4 +182,50 @@ pub fn serve(mut channel: Channel) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn a_late_answer_is_nobody_elses() {
+        let (own, other) = Channel::pair(Duration::from_millis(20)).unwrap();
+        let (mut questions, mut other) = (Questions::through(own), Channel::of(other));
+        let mut asked = |pid| questions.ask::<u32>(&Request::Files(pid)).map(|(answer, _)| answer);
+        assert_eq!((asked(1), asked(2)), (None, None));
+        let pid_asked = |other: &mut Channel| match other.receive().unwrap() {
+            Some((Request::Files(pid), _)) => pid,
+            _ => 0,
+        };
+        assert_eq!(pid_asked(&mut other), 1);
+        other.send(&1, None).unwrap();
+        assert_eq!(asked(3), None, "it is left alone for a while");
+        questions.behind_since = Instant::now().checked_sub(REST);
+        let answering = std::thread::spawn(move || {
+            let pid = pid_asked(&mut other);
+            other.send(&pid, None).unwrap();
+            pid
+        });
+        let (fourth, _) = questions.ask::<u32>(&Request::Files(4)).unwrap();
+        assert_eq!((fourth, answering.join().unwrap(), questions.unanswered), (4, 4, 3));
+    }
+
+    #[test]
+    fn half_an_answer_is_none() {
+        let (own, other) = Channel::pair(Duration::from_millis(20)).unwrap();
+        let mut questions = Questions::through(own);
+        rustix::io::write(&other, b"12").unwrap();
+        for _ in 0..3 {
+            let begun = Instant::now();
+            assert!(questions.ask::<u32>(&Request::Files(1)).is_none());
+            questions.behind_since = Instant::now().checked_sub(REST);
+            assert!(begun.elapsed() < Duration::from_millis(200));
+        }
+        rustix::io::write(&other, b"3\n").unwrap();
+        assert!(!questions.is_behind());
+        rustix::io::write(&other, b"45\n").unwrap();
+        assert_eq!(questions.ask::<u32>(&Request::Files(2)).unwrap().0, 45);
+    }
 }

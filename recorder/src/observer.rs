@@ -90,13 +90,14 @@ impl Observer {
 }
 
 /// What a recording without snapshots lacks.
-pub fn no_snapshots(reason: &dyn std::fmt::Display) -> Missing {
-    Missing {
-        feature: "snapshots".into(),
-        reason: reason.to_string(),
-        remedy: "run as root; without them objects, queued and limits are empty, and what was there before is unknown"
-            .into(),
-    }
+pub fn no_snapshots(error: &std::io::Error) -> Missing {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::TimedOut => {
+            "see what held it up (/proc/PID/stack, /proc/PID/wchan); from then on there are no snapshots"
+        }
+        _ => "run as root; without them objects, queued and limits are empty, and what was there before is unknown",
+    };
+    Missing { feature: "snapshots".into(), reason: error.to_string(), remedy: remedy.into() }
 }
 
 /// `snapshot`: what is there now, without eBPF; returns the exit status.

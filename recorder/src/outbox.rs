@@ -31,6 +31,8 @@ pub struct Outbox {
     pub sent: u64,
     /// While the writer hangs.
     held: Option<Held>,
+    /// What lives was told to nobody.
+    is_untold: bool,
     /// Calls that were lost on the way.
     pub lost_calls: u64,
     /// Rows that are no calls, too.
@@ -53,7 +55,16 @@ pub struct Gone;
 impl Outbox {
     /// An outbox; rows are younger than `start_ns`.
     pub fn new(rows: Sender<Finished>, emptied: Receiver<Calls>, start_ns: u64) -> Outbox {
-        Outbox { rows, emptied, until_ns: start_ns, sent: 0, held: None, lost_calls: 0, lost_others: 0 }
+        Outbox {
+            rows,
+            emptied,
+            until_ns: start_ns,
+            sent: 0,
+            held: None,
+            is_untold: false,
+            lost_calls: 0,
+            lost_others: 0,
+        }
     }
 
     /// Hands rows on.
@@ -87,6 +98,7 @@ impl Outbox {
     fn send_piece(&mut self, piece: Finished) -> Result<(), Gone> {
         if !self.has_room() {
             self.lost_calls += piece.calls.len() as u64;
+            self.is_untold |= piece.living.is_some();
             self.held.get_or_insert_default().take(piece);
             return Ok(());
         }
@@ -94,6 +106,11 @@ impl Outbox {
         self.until_ns = piece.until_ns;
         self.sent += 1;
         self.rows.send(piece).map_err(|_| Gone)
+    }
+
+    /// Whether all that lives is to be told: what was told of it went to a writer that hung, and does not any more.
+    pub fn owes_living(&mut self) -> bool {
+        self.held.is_none() && std::mem::take(&mut self.is_untold)
     }
 
     /// Pieces that wait for the writer.

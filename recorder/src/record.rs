@@ -240,7 +240,7 @@ fn prepare(
     session.attach = probes.attached.clone();
     session.missing.extend(probes.missing.iter().cloned());
     session.missing.extend(options.exit.filter(|exit| *exit == Exit::Kretprobe).map(|_| kretprobes_miss()));
-    session.missing.extend(helper.as_ref().err().map(|error| no_snapshots(error)));
+    session.missing.extend(helper.as_ref().err().map(no_snapshots));
     let clock = session::clock_sample();
     session.start_ns = clock.boot_ns + session.clock_offset_ns;
     let manifest = session::manifest(&session)?;

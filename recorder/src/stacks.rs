@@ -12,8 +12,9 @@ use rustc_hash::FxHashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How many distinct stacks are kept: 40 MiB if all are deep. The calls of others have none, and are counted.
-const MOST_STACKS: usize = 65_536;
+/// How many distinct stacks are kept, and told again with all that lives: 10 MiB if all are deep. The calls of others have
+/// none, and are counted.
+const MOST_STACKS: usize = 16_384;
 
 /// A frame: the place of its binary and the offset in it; `None`: the innermost, in code without a build id.
 type Place = Option<(u32, u64)>;

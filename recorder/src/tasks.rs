@@ -384,7 +384,11 @@ impl Tasks {
             process.parent_process_id = Some(process_id);
             process.start = start;
             process.comm = Some(fork.comm);
-            (process.exe, process.cmdline, process.cgroup) = inherited.unwrap_or_default();
+            // Its exec may have been told before its fork.
+            let (exe, cmdline, cgroup) = inherited.unwrap_or_default();
+            process.exe = process.exe.take().or(exe);
+            process.cmdline = process.cmdline.take().or(cmdline);
+            process.cgroup = process.cgroup.take().or(cgroup);
         }
         let is_other = |t: &Thread| t.start.differs(start) || t.pid != fork.child_pid;
         if self.threads.get(&fork.child_tid).is_none_or(is_other) {
@@ -412,8 +416,8 @@ impl Tasks {
         let exe = found.exe.or_else(|| path_text(&exec.path));
         let process = self.roster.process(header.pid);
         process.comm = Some(exec.comm);
-        process.cmdline = found.cmdline.or(process.cmdline.take());
-        process.exe = exe.clone().or(process.exe.take());
+        // What is not known of it is not what it ran before.
+        (process.exe, process.cmdline) = (exe.clone(), found.cmdline);
         let process_id = process.process_id;
         self.roster.untold.1.insert(header.tid);
         self.thread(header).identity.comm = exec.comm;
@@ -552,6 +556,28 @@ mod tests {
             assert_eq!(child.exe.as_deref(), Some("/bin/parent"));
             assert_eq!(child.cgroup.as_deref(), (clone_flags == 0).then_some("/group"));
         }
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_tells_nothing_of_the_one_that_runs() {
+        let mut tasks = Tasks::default();
+        let parent = tasks.roster.process(PID);
+        let (exe, cmdline, cgroup) = (Some("/bin/sh".into()), Some("sh x.sh".into()), Some("/group".into()));
+        (parent.exe, parent.cmdline, parent.cgroup) = (exe, cmdline, cgroup);
+        let mut path = [0; _];
+        path[..7].copy_from_slice(b"/bin/ls");
+        let exec = Exec { old_tid: PID + 1, path, ..Exec::zeroed() };
+        let fork = Fork { child_tid: PID + 1, child_pid: PID + 1, child_start_ns: 11, ..Fork::zeroed() };
+        let told = |tasks: &mut Tasks| {
+            let child = tasks.roster.process(PID + 1);
+            [child.exe.clone(), child.cmdline.clone(), child.cgroup.clone()]
+        };
+        tasks.fork(&header(PID, PID, 11), &fork);
+        tasks.exec(&header(PID + 1, PID + 1, 12), &exec);
+        assert_eq!(told(&mut tasks), [Some("/bin/ls".into()), None, Some("/group".into())]);
+        // Another CPU's record of the fork may come behind that of the exec.
+        tasks.fork(&header(PID, PID, 11), &fork);
+        assert_eq!(told(&mut tasks)[0].as_deref(), Some("/bin/ls"));
     }
 
     #[test]

@@ -113,6 +113,8 @@ pub struct Writer {
     written_ns: i64,
     /// What is being lost.
     gap: Option<Gap>,
+    /// What lives was told while the disk refused.
+    is_untold: bool,
     lost_calls: i64,
     lost_others: i64,
 }
@@ -142,6 +144,7 @@ impl Writer {
             until_ns: 0,
             written_ns: 0,
             gap: None,
+            is_untold: false,
             lost_calls,
             lost_others,
         }
@@ -159,11 +162,13 @@ impl Writer {
         progress: &Progress,
     ) -> Result<Writer, Error> {
         while let Ok(finished) = rows.recv() {
-            let written = self.take(finished)?;
+            let mut written = self.take(finished)?;
             if !written.is_empty() {
+                written.iter_mut().for_each(|call| call.forget_memory());
                 let _ = emptied.try_send(written); // enough are there
             }
-            if self.sink.turn() {
+            let is_owed = self.gap.is_none() && std::mem::take(&mut self.is_untold);
+            if self.sink.turn() || is_owed {
                 progress.wants_all.store(true, Ordering::Relaxed);
             }
             self.show_lost(progress);
@@ -255,6 +260,7 @@ impl Writer {
         let Some(source) = self.sink.refuses(table).filter(|_| table.name != LOSSES.name) else { return false };
         let from_ns = self.from_ns;
         let gap = self.gap.get_or_insert(Gap { source, from_ns, calls: 0, shown: 0, others: 0 });
+        self.is_untold |= standing == Standing::Open;
         let rows = if standing == Standing::Final { rows as i64 } else { 0 };
         match table.name {
             name if name == CALLS.name => gap.calls += rows,

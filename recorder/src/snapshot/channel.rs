@@ -1,6 +1,5 @@
 //! One side of a socket pair: a line of JSON per message, and a file with it, if any.
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -59,18 +58,20 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether something has arrived.
-    pub fn has_news(&self) -> bool {
-        let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
-        self.received.len() > self.taken
-            || poll(&mut socket, Some(&rustix::time::Timespec::default())).is_ok_and(|n| n > 0)
-    }
-
     /// The next message; `None`: the other side is gone.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`]: there was none in time.
     pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+        self.message(RecvFlags::CMSG_CLOEXEC)
+    }
+
+    /// The same of what has arrived.
+    pub fn try_receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
+        self.message(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+    }
+
+    fn message<T: DeserializeOwned>(&mut self, flags: RecvFlags) -> io::Result<Option<(T, Option<OwnedFd>)>> {
         let mut searched = self.taken;
         loop {
             if let Some(length) = self.received[searched..].iter().position(|byte| *byte == b'\n') {
@@ -82,20 +83,19 @@ impl Channel {
             self.received.drain(..self.taken);
             self.taken = 0;
             searched = self.received.len();
-            if self.receive_some()? == 0 {
+            if self.receive_some(flags)? == 0 {
                 return Ok(None);
             }
         }
     }
 
-    fn receive_some(&mut self) -> io::Result<usize> {
+    fn receive_some(&mut self, flags: RecvFlags) -> io::Result<usize> {
         let before = self.received.len();
         self.received.resize(before + CHUNK_BYTES, 0);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let parts = &mut [IoSliceMut::new(&mut self.received[before..])];
-        let received =
-            rustix::io::retry_on_intr(|| recvmsg(&self.socket, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC));
+        let received = rustix::io::retry_on_intr(|| recvmsg(&self.socket, parts, &mut ancillary, flags));
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(files) = message {
                 self.file = files.last();

@@ -34,7 +34,7 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::DAC_OVERRIDE);
 
 /// How long a snapshot may take, or the look at one thread: files in `/proc` can be behind locks that are held for long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Serialize, Deserialize)]
 enum Request {
@@ -93,7 +93,8 @@ impl Snapshots {
         self.helper.0.id()
     }
 
-    /// Takes a snapshot. What could not be read stands in its `missing`; an error means that the helper is gone.
+    /// Takes a snapshot. What could not be read stands in its `missing`; an error means that the helper is gone, or that its
+    /// answer, if it comes, is not waited for: it must not be asked again.
     pub fn take(&mut self) -> io::Result<Snapshot> {
         self.channel.send(&Request::Snapshot, None)?;
         self.answer()

@@ -4,6 +4,7 @@
 //! calls of a storm nine columns of ten have the same value for thousands of rows.
 
 use super::hybrid;
+use ahash::HashMap;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, DictionaryArray, Int32Array, Int64Array, StringArray,
 };
@@ -20,7 +21,6 @@ use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetInd
 use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// The code of a row without a value.
@@ -38,10 +38,10 @@ const FEW: usize = 4_096;
 const MANY: usize = 65_536;
 const MANY_BYTES: usize = 1 << 20;
 
-/// The distinct values of a column, in the order of their codes.
+/// The distinct values of a column, in the order of their codes. They are for traced programs to choose: the hash is seeded.
 enum Distinct {
-    Numbers { values: Vec<i64>, codes: FxHashMap<i64, u32>, last: Option<(i64, u32)> },
-    Texts { values: Vec<Arc<str>>, codes: FxHashMap<Arc<str>, u32>, bytes: usize },
+    Numbers { values: Vec<i64>, codes: HashMap<i64, u32>, last: Option<(i64, u32)> },
+    Texts { values: Vec<Arc<str>>, codes: HashMap<Arc<str>, u32>, bytes: usize },
 }
 
 impl Distinct {
@@ -140,9 +140,11 @@ impl Chunk {
     /// An empty one; `None`: a column of this type has no codes.
     pub fn new(kind: &DataType) -> Option<Chunk> {
         let distinct = match kind {
-            DataType::Dictionary(..) => Distinct::Texts { values: vec![], codes: FxHashMap::default(), bytes: 0 },
-            DataType::List(_) => return None,
-            _ => Distinct::Numbers { values: vec![], codes: FxHashMap::default(), last: None },
+            DataType::Dictionary(..) => Distinct::Texts { values: vec![], codes: HashMap::default(), bytes: 0 },
+            DataType::Boolean | DataType::Int32 | DataType::Int64 | DataType::Timestamp(..) => {
+                Distinct::Numbers { values: vec![], codes: HashMap::default(), last: None }
+            }
+            _ => return None,
         };
         Some(Chunk { distinct, runs: Vec::new(), rows: 0, filled: 0 })
     }
@@ -221,8 +223,8 @@ impl Chunk {
         (at_most_one && count > 1) || count > MANY || bytes > MANY_BYTES || (count > FEW && count > self.filled / 2)
     }
 
-    /// Bytes that it takes, roughly.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of its pages, roughly.
+    pub fn encoded_bytes(&self) -> usize {
         self.runs.len() * 2
     }
 

@@ -11,9 +11,13 @@ use std::sync::Arc;
 /// Fewer rows are not worth a run.
 const RUN_ROWS_MIN: usize = 64;
 
-/// The type of a column's values in a run.
-fn run_type(column: &Column, plain: &DataType) -> DataType {
-    if column.kind == Kind::Text { DataType::Utf8 } else { plain.clone() }
+/// The type of a column's values in a run; `None`: there are no runs of it.
+fn run_type(column: &Column, plain: &DataType) -> Option<DataType> {
+    match (column.kind, plain) {
+        (Kind::Text, _) => Some(DataType::Utf8),
+        (_, DataType::List(_)) => None,
+        _ => Some(plain.clone()),
+    }
 }
 
 /// A column with the same value, that of an array of one row, in so many rows; text is Utf8 or a dictionary of it.
@@ -46,7 +50,7 @@ pub fn flat(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     repeated(runs.values(), &places)
 }
 
-/// A column of rows, without runs; `None`: it is NULL in every row.
+/// A column of rows, without runs; `None`: it is NULL in every row, or there is no memory for it.
 pub fn column(rows: &RecordBatch, name: &str) -> Option<ArrayRef> {
     flat(rows.column_by_name(name)?).ok()
 }
@@ -60,7 +64,7 @@ pub fn check(table: &Table, rows: &RecordBatch) -> Result<(), String> {
         let plain = arrow_schema::fields(column)[0].data_type().clone();
         let found = rows.column_by_name(column.name);
         let is_fitting = |found: &ArrayRef| match found.as_run_opt::<Int32Type>() {
-            Some(runs) => *runs.values().data_type() == run_type(column, &plain),
+            Some(runs) => Some(runs.values().data_type()) == run_type(column, &plain).as_ref(),
             None => *found.data_type() == plain,
         };
         if let Some(found) = found.filter(|found| !is_fitting(found)) {

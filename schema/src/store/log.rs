@@ -113,6 +113,7 @@ impl BlockWriter {
         until_ns: i64,
         batch: &RecordBatch,
     ) -> Result<(), ArrowError> {
+        compact::check(table, batch).map_err(ArrowError::SchemaError)?;
         for first in (0..batch.num_rows()).step_by(ROWS_MAX) {
             let rows = batch.slice(first, ROWS_MAX.min(batch.num_rows() - first));
             let rows = narrow(&filled(table, &rows)?)?;
@@ -287,6 +288,10 @@ fn rows_of(mut plain: &[u8]) -> Result<Vec<Rows>, String> {
             let batch = batch.map_err(|error| error.to_string())?;
             // A table or a standing of a later version is nobody's business here.
             if let (Some(table), Some(standing)) = (table, standing) {
+                // A run of any length takes a few bytes.
+                if batch.num_rows() > ROWS_MAX {
+                    return Err(format!("{} rows in one batch", batch.num_rows()));
+                }
                 let batch = widen(&batch).map_err(|error| error.to_string())?;
                 compact::check(table, &batch)?;
                 rows.push(Rows { table, standing, until_ns, batch });
@@ -421,6 +426,85 @@ mod tests {
         writer.add(&OBJECTS, Standing::Final, 0, &rows).unwrap();
         let (back, _, error) = read(&writer.finish().unwrap());
         assert_eq!((whole(&back[0]), error), (rows, None));
+    }
+
+    /// As [`losses`], in the way in which rows are built: the text columns are runs.
+    fn losses_in_runs(count: usize) -> RecordBatch {
+        let plain = losses(7, count);
+        let columns =
+            plain.schema_ref().fields().iter().zip(plain.columns()).map(|(field, values)| match field.data_type() {
+                kind if *kind == arrow_schema::text() => {
+                    let first = arrow::compute::cast(&values.slice(0, 1), &DataType::Utf8).unwrap();
+                    let run = compact::constant(&first, count).unwrap();
+                    (Field::new(field.name(), run.data_type().clone(), field.is_nullable()), run)
+                }
+                _ => (field.as_ref().clone(), values.clone()),
+            });
+        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.unzip();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    }
+
+    #[test]
+    fn runs_come_back_in_every_batch() {
+        let count = 2 * ROWS_MAX + 100;
+        let mut writer = BlockWriter::new().unwrap();
+        writer.add(&LOSSES, Standing::Final, 0, &losses_in_runs(count)).unwrap();
+        let (rows, _, error) = read(&writer.finish().unwrap());
+        assert_eq!((rows.len(), error), (3, None));
+        let back: Vec<RecordBatch> = rows.iter().map(whole).collect();
+        let expected = losses(7, count);
+        for (number, back) in back.iter().enumerate() {
+            assert_eq!(back.num_rows(), [ROWS_MAX, ROWS_MAX, 100][number]);
+            for (found, expected) in back.columns().iter().zip(expected.columns()) {
+                let expected = expected.slice(number * ROWS_MAX, back.num_rows());
+                let text = arrow_schema::text();
+                let plain = |values: &ArrayRef| match values.data_type() {
+                    kind if *kind == text => arrow::compute::cast(values, &DataType::Utf8).unwrap(),
+                    _ => values.clone(),
+                };
+                assert_eq!(&plain(found), &plain(&expected));
+            }
+        }
+        let ids = compact::column(&rows[1].batch, "trace_id").unwrap();
+        assert_eq!((ids.len(), ids.null_count()), (ROWS_MAX, 0));
+    }
+
+    #[test]
+    fn a_run_of_a_billion_rows_is_refused() {
+        let run = |value: ArrayRef| compact::constant(&value, i32::MAX as usize).unwrap();
+        let rows = RecordBatch::try_from_iter([("from_ns", run(Arc::new(Int64Array::from(vec![1]))))]).unwrap();
+        let metadata =
+            [(TABLE, "losses"), (STANDING, "final"), (UNTIL_NS, "0")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let schema = rows.schema().as_ref().clone().with_metadata(HashMap::from(metadata));
+        let mut plain = Vec::new();
+        let mut stream = StreamWriter::try_new(&mut plain, &schema).unwrap();
+        stream.write(&rows).unwrap();
+        stream.finish().unwrap();
+        let (found, _, error) = read(&zstd::bulk::compress(&plain, 1).unwrap());
+        assert_eq!((found.len(), error.as_deref()), (0, Some("2147483647 rows in one batch")));
+    }
+
+    #[test]
+    fn a_list_is_no_run() {
+        let schema = arrow_schema::schema(&OBJECTS);
+        let told = schema.fields().iter().filter(|field| !field.is_nullable() || field.name() == "sem_values");
+        let one = |field: &Arc<Field>| -> (Field, ArrayRef) {
+            let value: ArrayRef = match field.data_type() {
+                DataType::Dictionary(..) => Arc::new(StringArray::from(vec!["t"])),
+                DataType::Int64 => Arc::new(Int64Array::from(vec![1])),
+                kind => new_null_array(kind, 1),
+            };
+            let run = compact::constant(&value, 100).unwrap();
+            (Field::new(field.name(), run.data_type().clone(), field.is_nullable()), run)
+        };
+        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = told.map(one).unzip();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        assert!(
+            compact::check(&OBJECTS, &rows).unwrap_err().starts_with("column sem_values of objects is RunEndEncoded")
+        );
+        let others: Vec<usize> =
+            (0..rows.num_columns()).filter(|i| rows.schema_ref().field(*i).name() != "sem_values").collect();
+        assert_eq!(compact::check(&OBJECTS, &rows.project(&others).unwrap()), Ok(()));
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl Leaf {
 
     fn bytes(&self) -> usize {
         match &self.values {
-            Values::Few(chunk) => chunk.bytes(),
+            Values::Few(chunk) => chunk.encoded_bytes(),
             Values::Many(writer) => writer.get_estimated_total_bytes(),
         }
     }
@@ -320,10 +320,13 @@ mod tests {
     use arrow::array::{
         BooleanArray, DictionaryArray, Int32Array, Int32Builder, Int64Array, ListBuilder, RecordBatchOptions,
     };
-    use arrow::compute::{cast, concat_batches};
+    use arrow::compute::{cast, concat_batches, sort};
     use arrow::datatypes::{DataType, Int32Type};
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use arrow::util::display::array_value_to_string;
+    use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection};
     use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+    use parquet::file::page_index::column_index::ColumnIndexMetaData;
+    use std::ops::Range;
 
     /// Numbers that look random; the same for the same seed.
     struct Random(u64);
@@ -472,8 +475,85 @@ mod tests {
                 let (bounds, expected) = (statistics(found), statistics(expected));
                 let is_long = expected.iter().flatten().any(|bound| bound.len() >= 64);
                 assert!(bounds == expected || (is_long && bounds == [None, None]), "{name} of seed {seed}: {bounds:?}");
-                assert!(found.offset_index_range().is_some(), "{name}: a reader may skip pages");
             }
+        }
+        check_pages(&bytes, &found, &all);
+    }
+
+    /// The least and the largest value of a page, spelt.
+    fn bounds(index: &ColumnIndexMetaData, page: usize) -> [Option<String>; 2] {
+        fn spelt<T: ToString>(bounds: [Option<&T>; 2]) -> [Option<String>; 2] {
+            bounds.map(|bound| bound.map(T::to_string))
+        }
+        match index {
+            ColumnIndexMetaData::BOOLEAN(of) => spelt([of.min_value(page), of.max_value(page)]),
+            ColumnIndexMetaData::INT32(of) => spelt([of.min_value(page), of.max_value(page)]),
+            ColumnIndexMetaData::INT64(of) => spelt([of.min_value(page), of.max_value(page)]),
+            ColumnIndexMetaData::BYTE_ARRAY(of) => [of.min_value(page), of.max_value(page)]
+                .map(|bound| bound.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The same of rows.
+    fn bounds_of(values: &ArrayRef) -> [Option<String>; 2] {
+        let plain =
+            if values.data_type() == &arrow_schema::time() { DataType::Int64 } else { values.data_type().clone() };
+        let sorted = sort(&cast(values, &plain).unwrap(), None).unwrap();
+        let filled = sorted.slice(sorted.null_count(), sorted.len() - sorted.null_count());
+        let spell = |row| array_value_to_string(&filled, row).unwrap();
+        let last = filled.len().checked_sub(1);
+        [last.map(|_| spell(0)), last.map(spell)]
+    }
+
+    /// A reader that skips pages by what the file says of them finds what is there.
+    fn check_pages(bytes: &bytes::Bytes, found: &ParquetMetaData, all: &RecordBatch) {
+        let (mut from, mut edges) = (0, Vec::new());
+        for (group, metadata) in found.row_groups().iter().enumerate() {
+            let index = found.page_index_for_row_group(group);
+            for (column, values) in all.columns().iter().enumerate() {
+                let name = metadata.column(column).column_path().string();
+                let pages = index.offset_index(column).unwrap().page_locations();
+                let rows: Vec<usize> = pages.iter().map(|page| page.first_row_index as usize).collect();
+                let ends = rows.iter().copied().skip(1).chain([metadata.num_rows() as usize]);
+                for (page, (first, end)) in rows.iter().zip(ends).enumerate() {
+                    edges.push(from + first);
+                    let (values, index) = (values.slice(from + first, end - first), index.column_index(column));
+                    let Some(index) = index.filter(|_| !matches!(values.data_type(), DataType::List(_))) else {
+                        continue;
+                    };
+                    let is_null = values.null_count() == values.len();
+                    assert_eq!(index.null_count(page), Some(values.null_count() as i64), "{name}, page {page}");
+                    assert_eq!(index.is_null_page(page), is_null, "{name}, page {page}");
+                    if !is_null {
+                        let ([least, largest], expected) = (bounds(index, page), bounds_of(&values));
+                        // Parquet's own writer cuts long ones short, the largest upwards.
+                        let is_long = expected.iter().flatten().any(|bound| bound.len() > 64);
+                        let is_within = is_long && least <= expected[0] && largest >= expected[1];
+                        assert!(is_within || [least, largest] == expected, "{name}, page {page}: not {expected:?}");
+                    }
+                }
+            }
+            from += metadata.num_rows() as usize;
+        }
+        edges.sort_unstable();
+        edges.dedup();
+        let around = edges.iter().step_by(7).map(|edge| edge.saturating_sub(2)..(edge + 2).min(all.num_rows()));
+        let mut apart: Vec<Range<usize>> = Vec::new();
+        around.for_each(|range| {
+            if apart.last().is_none_or(|last| last.end < range.start) {
+                apart.push(range)
+            }
+        });
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).unwrap();
+        let selection = RowSelection::from_consecutive_ranges(apart.iter().cloned(), all.num_rows());
+        let batches: Vec<RecordBatch> = reader.with_row_selection(selection).build().unwrap().flatten().collect();
+        let chosen: Vec<RecordBatch> = apart.iter().map(|rows| all.slice(rows.start, rows.len())).collect();
+        let chosen = concat_batches(&all.schema(), &chosen).unwrap();
+        let back = concat_batches(&batches[0].schema(), &batches).unwrap();
+        for (back, chosen) in back.columns().iter().zip(chosen.columns()) {
+            assert_eq!(&cast(back, chosen.data_type()).unwrap(), chosen, "rows that were chosen by their numbers");
         }
     }
 

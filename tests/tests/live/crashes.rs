@@ -125,7 +125,7 @@ fn recorder(recording: &Recording, options: &[&str], death: Death) -> Command {
     let command = recording.command(options);
     let Death::At { calls, number } = death else { return command };
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o"]).arg(recording.path("strace"));
+    strace.args(["-f", "--seccomp-bpf", "-qq", "-o"]).arg(recording.path("strace")); // all other calls at full speed
     strace.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:signal=KILL:when={number}"));
     strace.arg(command.get_program()).args(command.get_args());
     strace
