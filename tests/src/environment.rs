@@ -31,6 +31,15 @@ impl Live {
             None => Some(Live { _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) }),
         }
     }
+
+    /// The same for a test that needs root, for this.
+    pub fn as_root(why: &str) -> Option<Live> {
+        if !is_root() {
+            skip(why);
+            return None;
+        }
+        Live::ready()
+    }
 }
 
 /// Says that the test is skipped, and why.

@@ -40,10 +40,7 @@ fn record(recording: &Recording, way: &str, abi: &str) -> Option<Vec<Expected>> 
 }
 
 fn battery(way: &str, abi: &str, floor: usize) {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("the battery lowers limits, which takes root");
-    }
+    let Some(_live) = Live::as_root("the battery lowers limits, which takes root") else { return };
     let recording = Recording::new();
     let Some(expected) = record(&recording, way, abi) else { return };
     assert!(expected.len() >= floor, "{} calls, fewer than {floor}", expected.len());

@@ -134,10 +134,7 @@ fn boot_to_epoch_ns(trace: &Trace, boot_ns: i64) -> i64 {
 
 #[test]
 fn a_disk_that_was_full_costs_the_calls_of_that_time_and_they_are_counted() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root mounts a small disk");
-    }
+    let Some(_live) = Live::as_root("only root mounts a small disk") else { return };
     let recording = Recording::new();
     let disk = Disk::mount(recording.path("disk"), 4 << 20);
     let command = disk.recorder(&["--comm", "ipc-workload", "--memory", "32MiB", "--max-size", "1500KiB"]);
@@ -177,10 +174,7 @@ fn a_disk_that_was_full_costs_the_calls_of_that_time_and_they_are_counted() {
 
 #[test]
 fn a_disk_that_stays_full_keeps_what_was_written() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root mounts a small disk");
-    }
+    let Some(_live) = Live::as_root("only root mounts a small disk") else { return };
     let recording = Recording::new();
     let disk = Disk::mount(recording.path("disk"), 4 << 20);
     let mut command = disk.recorder(&["--memory", "32MiB", "--"]);
@@ -197,10 +191,7 @@ fn a_disk_that_stays_full_keeps_what_was_written() {
 
 #[test]
 fn what_is_to_stay_free_stays_free() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root mounts a small disk");
-    }
+    let Some(_live) = Live::as_root("only root mounts a small disk") else { return };
     let recording = Recording::new();
     let disk = Disk::mount(recording.path("disk"), 16 << 20);
     let mut recorder = Running::start(disk.recorder(&["--keep-free", "10MiB"]), recording.folder(), "record");

@@ -137,10 +137,7 @@ const WHO: [&str; 4] = ["process_id", "thread_id", "pid", "tid"];
 
 #[test]
 fn of_a_multitude_each_call_and_thread_is_told_once() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root raises kernel.pid_max");
-    }
+    let Some(_live) = Live::as_root("only root raises kernel.pid_max") else { return };
     let (multitude, recording) = (Multitude::new(), Recording::new());
     // Rings that hold all that comes in the second in which every thread wants a processor, and the recorder gets none.
     let roomy = ["--memory", "1GiB", "--ring-size", "64MiB"];
@@ -169,10 +166,7 @@ fn of_a_multitude_each_call_and_thread_is_told_once() {
 
 #[test]
 fn a_multitude_beyond_the_rings_is_counted_within_the_memory() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root raises kernel.pid_max");
-    }
+    let Some(_live) = Live::as_root("only root raises kernel.pid_max") else { return };
     let (multitude, recording) = (Multitude::new(), Recording::new());
     // Fewer threads need smaller rings to lose calls.
     let ring = if multitude.all() < 50_000 { "64KiB" } else { "8MiB" };
@@ -380,10 +374,7 @@ impl Population {
 
 #[test]
 fn a_snapshot_of_many_semaphores_costs_their_users_little() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root makes IPC namespaces");
-    }
+    let Some(_live) = Live::as_root("only root makes IPC namespaces") else { return };
     let is_soak = environment::count(0, 1) == 1;
     let (hold, shapes) = if is_soak { ("10s", &POPULATIONS[..]) } else { ("2s", &POPULATIONS[..1]) };
     for shape in shapes {

@@ -105,10 +105,7 @@ fn check_lifetimes(trace: &Trace, twin: &Twin, key: i64, found: &mut Differences
 
 #[test]
 fn equal_ids_of_two_namespaces_are_never_mixed() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root makes IPC namespaces");
-    }
+    let Some(_live) = Live::as_root("only root makes IPC namespaces") else { return };
     let count = environment::count(500, 20_000).to_string();
     let log = tempfile::tempdir().unwrap();
     let folder = log.path().to_str().unwrap();

@@ -1,6 +1,6 @@
 //! Where a trace may be written: nobody can plant what the recorder then writes to, or replace what it wrote.
 
-use ipc_tests::environment::{self, Live};
+use ipc_tests::environment::Live;
 use ipc_tests::programs;
 use ipc_tests::running::{Recording, run};
 use std::fs::Permissions;
@@ -113,10 +113,7 @@ fn asked(recording: &Recording, arguments: &[&str], (what, plant, path): &Case) 
 
 #[test]
 fn what_others_could_plant_is_refused() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root can plant in another user's name");
-    }
+    let Some(_live) = Live::as_root("only root can plant in another user's name") else { return };
     for arguments in [&["snapshot"][..], &["record", "--", "true"]] {
         for (case, word) in REFUSED {
             let (said, code) = asked(&Recording::new(), arguments, case);
@@ -128,10 +125,7 @@ fn what_others_could_plant_is_refused() {
 
 #[test]
 fn what_nobody_else_could_plant_works() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root can plant in another user's name");
-    }
+    let Some(_live) = Live::as_root("only root can plant in another user's name") else { return };
     for case in ACCEPTED {
         let recording = Recording::new();
         let (said, code) = asked(&recording, &["snapshot"], case);

@@ -106,10 +106,7 @@ fn check_is_complete(trace: &Trace) {
 
 #[test]
 fn nothing_is_left_once_it_records() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root has something to give up");
-    }
+    let Some(_live) = Live::as_root("only root has something to give up") else { return };
     let recording = Recording::new();
     let recorder = recording.start_alone(&["--syscall", "%sem"]);
     wait_until("both processes are as they stay", || {
@@ -190,10 +187,7 @@ fn features(missing: &[Missing]) -> BTreeSet<&str> {
 
 #[test]
 fn two_capabilities_are_enough_for_every_call() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root can give a part of its privilege away");
-    }
+    let Some(_live) = Live::as_root("only root can give a part of its privilege away") else { return };
     let place = Reachable::new();
     let (trace, workload) = (place.recording.text("trace"), place.recording.text("ipc-workload"));
     let command = ["record", "-o", &trace, "--", &workload, "handoffs", "--count", "200"];
@@ -226,10 +220,7 @@ fn two_capabilities_are_enough_for_every_call() {
 
 #[test]
 fn without_capabilities_they_are_named() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root can give its privilege up");
-    }
+    let Some(_live) = Live::as_root("only root can give its privilege up") else { return };
     let place = Reachable::new();
     let trace = place.recording.text("trace");
     for capabilities in ["", ",+bpf", ",+perfmon"] {
@@ -262,10 +253,7 @@ fn check_belongs_to_user(trace: &Path) {
 
 #[test]
 fn under_sudo_the_trace_belongs_to_the_caller() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root is what sudo makes of a user");
-    }
+    let Some(_live) = Live::as_root("only root is what sudo makes of a user") else { return };
     let recording = Recording::new();
     // A folder that the user cannot even enter, and a command that is root: neither may need what was given up.
     std::fs::set_permissions(recording.folder(), PermissionsExt::from_mode(0o700)).unwrap();

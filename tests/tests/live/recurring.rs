@@ -101,10 +101,7 @@ fn check_threads(trace: &Trace, serials: &BTreeMap<i64, Serial>, found: &mut Dif
 
 #[test]
 fn every_call_joins_its_process_though_ids_recur() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root chooses process ids");
-    }
+    let Some(_live) = Live::as_root("only root chooses process ids") else { return };
     let pairs = environment::count(1000, 10_000);
     let recorded = Recorded::run(&["--syscall", "%sem"], &["recurring", "--count", &pairs.to_string()]);
     let (trace, json) = (&recorded.trace, &recorded.json);

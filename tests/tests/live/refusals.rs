@@ -1,6 +1,6 @@
 //! What cannot be done is refused in one clear line, with the right exit code, and nothing is lost.
 
-use ipc_tests::environment::{self, Live};
+use ipc_tests::environment::Live;
 use ipc_tests::programs;
 use ipc_tests::running::{Ended, LONG, Recording, Running, run};
 use std::os::unix::fs::PermissionsExt;
@@ -77,10 +77,7 @@ fn a_process_that_does_not_exist() {
 
 #[test]
 fn a_doctor_without_privilege() {
-    let Some(_live) = Live::ready() else { return };
-    if !environment::is_root() {
-        return environment::skip("only root can give its privilege up");
-    }
+    let Some(_live) = Live::as_root("only root can give its privilege up") else { return };
     let recording = Recording::new();
     // Where another user reaches it.
     std::fs::set_permissions(recording.folder(), PermissionsExt::from_mode(0o755)).unwrap();
