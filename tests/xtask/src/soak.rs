@@ -19,7 +19,8 @@ pub fn run(options: &[String]) -> Result {
     let mut log = fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let seed = Seed::choose()?;
     let machine = output(command("uname").args(["-srvm"]))?;
-    let _ = writeln!(log, "cargo xtask soak, {date}, seed {}, on {}", seed.0, machine.trim());
+    let commit = output(command("git").args(["describe", "--always", "--dirty"]))?;
+    let _ = writeln!(log, "cargo xtask soak, {date}, {}, seed {}, on {}", commit.trim(), seed.0, machine.trim());
 
     let mut tests = static_cargo(&["nextest", "run", "--workspace", "--cargo-profile", Profile::Ci.name()]);
     tests.args(["--config-file", "tests/nextest.toml", "--profile", "soak", "-E", &which(options)]);
@@ -46,6 +47,9 @@ fn run_logged(command: &mut Command, log: &mut fs::File) -> Result {
     let stderr = child.stderr.take().ok_or("the tests have no stderr")?;
     for line in BufReader::new(stderr).lines().map_while(std::io::Result::ok) {
         eprintln!("{line}");
+        if line.trim_start().starts_with("Compiling ") {
+            continue;
+        }
         writeln!(log, "{line}").map_err(|error| format!("cannot write the log: {error}"))?;
     }
     let status = child.wait().map_err(|error| format!("cannot wait for the tests: {error}"))?;
