@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use arrow::array::{
-    Array, BooleanArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, BooleanArray, DictionaryArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::Int32Type;
 
@@ -56,6 +57,28 @@ impl Batch {
     /// As [`Batch::int64`].
     pub fn time(&self, name: &str) -> Result<&TimestampMicrosecondArray, Error> {
         self.column(name)
+    }
+
+    /// A column of lists.
+    ///
+    /// # Errors
+    /// As [`Batch::int64`].
+    pub fn list(&self, name: &str) -> Result<&ListArray, Error> {
+        self.column(name)
+    }
+
+    /// The numbers in the list of a row; `None` for NULL.
+    ///
+    /// # Errors
+    /// As [`Batch::int64`].
+    pub fn numbers(&self, name: &str, row: usize) -> Result<Option<Vec<i32>>, Error> {
+        let lists = self.list(name)?;
+        if lists.is_null(row) {
+            return Ok(None);
+        }
+        let list = lists.value(row);
+        let numbers: &Int32Array = list.as_any().downcast_ref().ok_or_else(|| no_column(name))?;
+        Ok(Some(numbers.values().to_vec()))
     }
 
     /// A column of text.

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::error::Error;
+use crate::export::Export;
 use crate::filter::{Filter, Moment, ObjectPattern, parse_syscall};
 use crate::finding;
 use crate::groups::Dimension;
@@ -20,6 +21,7 @@ use crate::queries::{latency, show, summary, verify};
 use crate::render::{self, Format, Output};
 use crate::repair;
 use crate::report::{Answer, Severity};
+use crate::views::Views;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
@@ -84,6 +86,10 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Traces in the forms of other tools
+    Export(Export),
+    /// The analyses as SQL views, for DuckDB and Spark: over traces, or over a lake of many machines' traces
+    Views(Views),
     /// Check that the files are whole and agree with each other
     Verify(Common),
     /// Complete what a crash left: what stands in the log of a trace becomes parts, in place
@@ -104,8 +110,9 @@ Examples:
   ipc-analyzer latency TRACE --by syscall,error       what failing calls cost
   ipc-analyzer latency A B --by comm --format csv     several traces together";
 
+/// Which calls of which traces.
 #[derive(Debug, Args)]
-struct Common {
+pub struct Which {
     /// Directories written by `ipc-recorder record -o`, or tars written by `ipc-recorder pack`
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
@@ -133,6 +140,30 @@ struct Common {
     /// Only calls on these objects: sem:ID, shm:ID, msg:key=0x51, mq:/name, each with @IPC_NAMESPACE if needed
     #[arg(long, value_name = "OBJECT,...", value_delimiter = ',', value_parser = ObjectPattern::parse, help_heading = "Which calls")]
     object: Vec<ObjectPattern>,
+}
+
+impl Which {
+    /// Opens the traces.
+    ///
+    /// # Errors
+    /// As of [`Opened::new`].
+    pub fn open(&self) -> Result<Opened, Error> {
+        let filter = Filter {
+            since: self.since,
+            until: self.until,
+            pids: self.pid.clone(),
+            comms: self.comm.clone(),
+            syscalls: self.syscall.iter().flatten().copied().collect(),
+            objects: self.object.clone(),
+        };
+        Opened::new(&self.traces, filter)
+    }
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    #[command(flatten)]
+    which: Which,
 
     /// The form of the answer
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
@@ -155,23 +186,12 @@ struct Common {
 type Operations = Vec<&'static str>;
 
 impl Common {
-    fn filter(&self) -> Filter {
-        Filter {
-            since: self.since,
-            until: self.until,
-            pids: self.pid.clone(),
-            comms: self.comm.clone(),
-            syscalls: self.syscall.iter().flatten().copied().collect(),
-            objects: self.object.clone(),
-        }
-    }
-
     fn output(&self) -> Output {
         Output { format: self.format, zone: self.tz, limit: self.limit }
     }
 
     fn open(&self) -> Result<Opened, Error> {
-        Opened::new(&self.traces, self.filter())
+        self.which.open()
     }
 
     /// Under `--strict` an answer that something lost could change is no answer.
@@ -231,6 +251,8 @@ pub fn run() -> Result<(), Error> {
         Command::Signals(asked) => asked.run(),
         Command::Objects(asked) => asked.run(),
         Command::Diff(asked) => asked.run(),
+        Command::Export(export) => export.run(),
+        Command::Views(views) => views.run(),
         Command::Verify(common) => run_verify(&common),
         Command::Pages { folder } => pages(&folder).map_err(Error::Output),
         Command::Repair { traces } => traces.iter().try_for_each(|trace| run_repair(trace)),

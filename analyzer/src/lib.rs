@@ -5,11 +5,13 @@
 //! silent wrong answer.
 
 pub mod batch;
+mod calls;
 mod cli;
 pub mod codes;
 mod decompress;
 pub mod distribution;
 pub mod error;
+mod export;
 pub mod files;
 pub mod filter;
 pub mod finding;
@@ -42,6 +44,7 @@ pub mod sem_ops;
 pub mod session;
 mod thrift;
 pub mod trace;
+mod views;
 
 use std::process::ExitCode;
 

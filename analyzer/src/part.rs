@@ -16,7 +16,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 use parquet::file::reader::{ChunkReader, Length};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use twox_hash::XxHash3_64;
@@ -231,26 +231,43 @@ fn rows_of(footer: &ParquetMetaData) -> u64 {
 }
 
 fn verify_checksum(part: &Part, file: &PartFile) -> Result<(), Error> {
-    let Some(listed) = part.listed else { return Ok(()) };
-    let found = checksum_of(file).map_err(|error| Error::unreadable(&part.path, &error))?;
-    if found == listed.checksum {
+    if part.listed.is_none() {
+        return Ok(());
+    }
+    let found = read_through(part, file, |_| Ok(()))?;
+    compare_checksum(part, found)
+}
+
+fn compare_checksum(part: &Part, found: u128) -> Result<(), Error> {
+    if part.listed.is_none_or(|listed| listed.checksum == found) {
         return Ok(());
     }
     let what = "checksum differs from trace.json: the file was damaged after recording; copy the trace again";
     Err(Error::damaged(part.path.display().to_string(), what))
 }
 
-/// XXH3 128 over the whole file.
-fn checksum_of(file: &PartFile) -> io::Result<u128> {
+/// Copies a part as it is.
+///
+/// # Errors
+/// It is not what was recorded, or cannot be read or written.
+pub fn copy(part: &Part, to: &mut impl Write) -> Result<(), Error> {
+    let found = read_through(part, &open_file(part)?, |bytes| Ok(to.write_all(bytes)?))?;
+    compare_checksum(part, found)
+}
+
+/// Calls `each` with the whole file, piece by piece; its XXH3 128.
+fn read_through(part: &Part, file: &PartFile, mut each: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<u128, Error> {
     let mut hasher = twox_hash::XxHash3_128::new();
     let mut buffer = vec![0; HASH_BUFFER_BYTES];
     let mut position = 0;
     loop {
-        let read = file.span.read_at(&mut buffer, position)?;
+        let read = file.span.read_at(&mut buffer, position);
+        let read = read.map_err(|error| Error::unreadable(&part.path, &error))?;
         if read == 0 {
             return Ok(hasher.finish_128());
         }
         hasher.write(&buffer[..read]);
+        each(&buffer[..read])?;
         position += read as u64;
     }
 }

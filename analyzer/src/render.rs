@@ -353,6 +353,20 @@ fn write_csv(report: Report<'_>, output: Output, mut out: impl Write) -> Result<
 /// How a formula begins, for some spreadsheets in wide characters too.
 const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
+/// A row of values.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_csv_row(values: &[Value], out: &mut impl Write) -> Result<(), Error> {
+    for (i, value) in values.iter().enumerate() {
+        if i > 0 {
+            out.write_all(b",")?;
+        }
+        write_csv_value(value, out)?;
+    }
+    Ok(out.write_all(b"\n")?)
+}
+
 fn write_csv_value(value: &Value, out: &mut impl Write) -> io::Result<()> {
     match value {
         Value::Null => Ok(()),

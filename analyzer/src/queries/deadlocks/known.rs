@@ -208,7 +208,7 @@ impl Query for SnapshotsQuery<'_> {
     fn fold(&self, last: &mut HashMap<Place, Snapshot>, batch: &Batch) -> Result<(), Error> {
         let (taken_ns, object_ref) = (batch.int64("snapshot_ns")?, batch.int64("object_ref")?);
         let (messages, bytes) = (batch.int64("messages")?, batch.int64("queued_bytes")?);
-        let lists = ["sem_values", "sem_waiters", "sem_last_pids"].map(|name| list(batch, name));
+        let lists = ["sem_values", "sem_waiters", "sem_last_pids"].map(|name| batch.list(name));
         let [values, waiters, last_pids] = lists;
         let (values, waiters, last_pids) = (values?, waiters?, last_pids?);
         for row in 0..batch.rows() {
@@ -243,11 +243,6 @@ impl Query for SnapshotsQuery<'_> {
 fn keep_last(last: &mut HashMap<Place, Snapshot>, place: Place, snapshot: Snapshot) {
     let known = last.entry(place).or_insert(snapshot);
     *known = (*known).max(snapshot);
-}
-
-fn list<'a>(batch: &'a Batch, name: &str) -> Result<&'a ListArray, Error> {
-    let column = batch.record.column_by_name(name).and_then(|column| column.as_any().downcast_ref());
-    column.ok_or_else(|| Error::damaged("the trace", format!("column {name} is missing or has another type")))
 }
 
 fn element(lists: &ListArray, row: usize, number: i32) -> Option<i32> {

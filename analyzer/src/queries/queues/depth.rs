@@ -70,11 +70,16 @@ pub struct Depth {
     pub disorder: u64,
     /// Where something was known, by number.
     pub series: Vec<Bucket>,
+    /// Every depth and since when, nanoseconds since the epoch; `None`: nobody wants to know.
+    changes: Option<Vec<(i64, i64)>>,
 }
 
+/// Changes of one queue that are kept at most.
+pub const CHANGES_MAX: usize = 1 << 20;
+
 impl Depth {
-    /// Of a queue of which nothing is known yet.
-    pub fn new(span: Span) -> Depth {
+    /// Of a queue of which nothing is known yet; with every change if somebody wants to know.
+    pub fn new(span: Span, with_changes: bool) -> Depth {
         Depth {
             span,
             at_ns: span.from_ns,
@@ -86,6 +91,7 @@ impl Depth {
             area: 0,
             disorder: 0,
             series: Vec::new(),
+            changes: with_changes.then(Vec::new),
         }
     }
 
@@ -113,6 +119,7 @@ impl Depth {
     pub fn set(&mut self, messages: i64, bytes: i64) {
         self.raw = Some((messages, bytes));
         self.max = self.max.max(messages);
+        self.keep_change();
     }
 
     /// A message went in (1) or out (-1).
@@ -124,6 +131,22 @@ impl Depth {
             self.disorder += 1;
         }
         self.max = self.max.max(depth.clamp(0, self.max_messages));
+        self.keep_change();
+    }
+
+    fn keep_change(&mut self) {
+        let now = self.messages().map(|messages| (self.at_ns, messages));
+        if let (Some(changes), Some(now)) = (&mut self.changes, now)
+            && changes.len() < CHANGES_MAX
+            && changes.last().is_none_or(|last| last.1 != now.1)
+        {
+            changes.push(now);
+        }
+    }
+
+    /// What was kept.
+    pub fn into_changes(self) -> Vec<(i64, i64)> {
+        self.changes.unwrap_or_default()
     }
 
     /// Accounts for the time up to `to_ns`; returns the begin of what was not accounted for yet, if that was anything.

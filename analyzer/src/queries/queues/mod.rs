@@ -58,7 +58,13 @@ impl Ask for Queues {
         let mut answered = Vec::new();
         let mut closing = Vec::new();
         for trace in 0..opened.traces.len() {
-            let (of_trace, left_out) = self.ask_trace(opened, trace)?;
+            let settings = Settings {
+                span: span(opened, trace),
+                full_ns: self.full_for,
+                starving_ns: self.starving,
+                with_changes: false,
+            };
+            let (of_trace, left_out) = ask_trace(opened, trace, settings)?;
             answered.extend(of_trace);
             if left_out > 0 {
                 let calls = human::counted(left_out.into(), "call");
@@ -72,38 +78,73 @@ impl Ask for Queues {
     }
 }
 
-impl Queues {
-    /// The queues of a trace in the order of their numbers, and how many calls found no room.
-    fn ask_trace(&self, opened: &Opened, trace: usize) -> Result<(Vec<Answered>, u64), Error> {
-        let Some(of) = opened.traces.get(trace) else { return Ok((Vec::new(), 0)) };
-        let (start_ns, end_ns) = opened.span_ns(trace);
-        let (since_ns, until_ns) = opened.selection.window_ns(trace);
-        let from_ns = since_ns.map_or(start_ns, |since_ns| since_ns.clamp(start_ns, end_ns.max(start_ns)));
-        let to_ns = until_ns.map_or(end_ns, |until_ns| until_ns.min(end_ns)).max(from_ns);
-        let span = Span { from_ns, to_ns };
-        let settings = Settings { span, full_ns: self.full_for, starving_ns: self.starving };
-        let known = KnownQueues::read(of)?;
-        let query = QueueCalls { known: &known, settings: &settings, shards: rayon::current_num_threads() };
-        let shards = ordered::fold((trace, of), &opened.selection, Direction::Forwards, &query)?;
-        let left_out = shards.iter().map(|shard| shard.calls_left_out).sum();
-        let mut answered: Vec<Answered> = Vec::new();
-        for (object_ref, mut queue) in shards.into_iter().flat_map(|shard| shard.queues) {
-            let full_ns = queue.finish(&settings);
-            answered.push(Answered {
-                trace,
-                trace_id: of.manifest.trace_id.clone(),
-                object_ref,
-                kind: String::new(),
-                object: String::new(),
-                span,
-                end_ns: queue.end_ns(&settings),
-                full_ns,
-                queue,
-            });
-        }
-        answered.sort_by_key(|of| of.object_ref);
-        Ok((answered, left_out))
+/// What is looked at of a trace.
+fn span(opened: &Opened, trace: usize) -> Span {
+    let (start_ns, end_ns) = opened.span_ns(trace);
+    let (since_ns, until_ns) = opened.selection.window_ns(trace);
+    let from_ns = since_ns.map_or(start_ns, |since_ns| since_ns.clamp(start_ns, end_ns.max(start_ns)));
+    Span { from_ns, to_ns: until_ns.map_or(end_ns, |until_ns| until_ns.min(end_ns)).max(from_ns) }
+}
+
+/// The queues of a trace in the order of their numbers, and how many calls found no room.
+fn ask_trace(opened: &Opened, trace: usize, settings: Settings) -> Result<(Vec<Answered>, u64), Error> {
+    let Some(of) = opened.traces.get(trace) else { return Ok((Vec::new(), 0)) };
+    let known = KnownQueues::read(of)?;
+    let query = QueueCalls { known: &known, settings: &settings, shards: rayon::current_num_threads() };
+    let shards = ordered::fold((trace, of), &opened.selection, Direction::Forwards, &query)?;
+    let left_out = shards.iter().map(|shard| shard.calls_left_out).sum();
+    let mut answered: Vec<Answered> = Vec::new();
+    for (object_ref, mut queue) in shards.into_iter().flat_map(|shard| shard.queues) {
+        let full_ns = queue.finish(&settings);
+        answered.push(Answered {
+            trace,
+            trace_id: of.manifest.trace_id.clone(),
+            object_ref,
+            kind: String::new(),
+            object: String::new(),
+            span: settings.span,
+            end_ns: queue.end_ns(&settings),
+            full_ns,
+            queue,
+        });
     }
+    answered.sort_by_key(|of| of.object_ref);
+    Ok((answered, left_out))
+}
+
+/// The depth of a queue over time.
+pub struct DepthCurve {
+    /// The trace.
+    pub trace: usize,
+    /// The queue, as `--object` takes it.
+    pub object: String,
+    /// kernel, reconstructed, or reconstructed without anchor.
+    pub how_known: &'static str,
+    /// Messages, and since when, nanoseconds since the epoch.
+    pub changes: Vec<(i64, i64)>,
+    /// Whether there were more changes than are kept.
+    pub is_cut_off: bool,
+}
+
+/// The depth of every queue over time.
+///
+/// # Errors
+/// A part that cannot be believed.
+pub fn depths(opened: &Opened) -> Result<Vec<DepthCurve>, Error> {
+    let mut answered = Vec::new();
+    for trace in 0..opened.traces.len() {
+        let span = span(opened, trace);
+        let settings = Settings { span, full_ns: i64::MAX, starving_ns: i64::MAX, with_changes: true };
+        answered.extend(ask_trace(opened, trace, settings)?.0);
+    }
+    name(opened, &mut answered)?;
+    let curve = |of: Answered| {
+        let (trace, object, how_known) = (of.trace, of.object, of.queue.how_known());
+        let changes = of.queue.depth.into_changes();
+        let is_cut_off = changes.len() >= depth::CHANGES_MAX;
+        DepthCurve { trace, object, how_known, changes, is_cut_off }
+    };
+    Ok(answered.into_iter().map(curve).collect())
 }
 
 /// Gives the queues their names.

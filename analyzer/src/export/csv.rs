@@ -1,0 +1,61 @@
+//! A file per table, as CSV: every column, for spreadsheets and programs that read nothing better.
+
+use super::refused;
+use crate::error::Error;
+use crate::opened::Opened;
+use crate::part::{self, Checksum};
+use crate::progress::Progress;
+use crate::queries::show;
+use crate::render;
+use crate::scan::RowGroupReader;
+use crate::trace::Trace;
+use ipc_schema::tables::{TABLES, Table};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Writes `folder`/TABLE.csv, the rows of all traces in one file: `trace_id` tells them apart.
+///
+/// # Errors
+/// A part that cannot be believed; nothing can be written there.
+pub fn write(opened: &Opened, folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(|error| refused(folder, &error))?;
+    let bytes = opened.traces.iter().flat_map(|trace| trace.parts.values().flatten()).map(|part| part.bytes).sum();
+    let progress = Progress::new("writing", bytes);
+    for table in TABLES {
+        let path = folder.join(format!("{}.csv", table.name));
+        let mut out = BufWriter::new(File::create(&path).map_err(|error| refused(&path, &error))?);
+        let names: Vec<String> = show::columns(table).into_iter().map(|column| column.name.into_owned()).collect();
+        writeln!(out, "{}", names.join(","))?;
+        for (number, trace) in opened.traces.iter().enumerate() {
+            write_rows(number, trace, table, &mut out, &progress)?;
+        }
+        out.flush()?;
+    }
+    drop(progress);
+    anstream::eprintln!("{}: {} tables", folder.display(), TABLES.len());
+    Ok(())
+}
+
+fn write_rows(
+    number: usize,
+    trace: &Trace,
+    table: &'static Table,
+    out: &mut impl Write,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
+    for part in trace.parts_of(table) {
+        let open = part::open(part, Checksum::Verify)?;
+        for group in 0..open.metadata.metadata().num_row_groups() {
+            for batch in RowGroupReader::new(number, &open, group, &columns)? {
+                let batch = batch?;
+                for row in 0..batch.rows() {
+                    render::write_csv_row(&show::values(&batch, row, table)?, out)?;
+                }
+            }
+        }
+        progress.add(part.bytes);
+    }
+    Ok(())
+}
