@@ -78,9 +78,14 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn open(trace: usize, traces: &'a [Trace], selection: &'a Selection) -> Result<Option<Cursor<'a>>, Error> {
+    fn open(
+        trace: usize,
+        traces: &'a [Trace],
+        selection: &'a Selection,
+        columns: &[&'static str],
+    ) -> Result<Option<Cursor<'a>>, Error> {
         let parts = traces[trace].parts_of(&tables::CALLS);
-        let mut reader = CallReader::new(trace, parts, selection, &call_columns());
+        let mut reader = CallReader::new(trace, parts, selection, columns);
         let Some(batch) = reader.next_batch()? else { return Ok(None) };
         let mut operations = SemOps::new(trace, &traces[trace]);
         operations.load(&batch)?;
@@ -123,9 +128,10 @@ impl<'a> Cursor<'a> {
 pub fn for_each<'a>(
     traces: &'a [Trace],
     selection: &'a Selection,
+    columns: &[&'static str],
     mut visit: impl FnMut(&Cursor<'a>) -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    let mut cursors = Cursors::open(traces, selection)?;
+    let mut cursors = Cursors::open(traces, selection, columns)?;
     while let Some(cursor) = cursors.current()? {
         if !visit(cursor)? {
             break;
@@ -146,10 +152,10 @@ impl<'a> Cursors<'a> {
     ///
     /// # Errors
     /// A part that cannot be believed.
-    pub fn open(traces: &'a [Trace], selection: &'a Selection) -> Result<Cursors<'a>, Error> {
+    pub fn open(traces: &'a [Trace], selection: &'a Selection, columns: &[&'static str]) -> Result<Cursors<'a>, Error> {
         let mut cursors = Vec::new();
         for trace in 0..traces.len() {
-            cursors.extend(Cursor::open(trace, traces, selection)?);
+            cursors.extend(Cursor::open(trace, traces, selection, columns)?);
         }
         Ok(Cursors { cursors, current: 0 })
     }
@@ -329,6 +335,6 @@ impl<'a> Call<'a> {
 }
 
 /// Every column of `calls` but the twins, which say the same in another form.
-fn call_columns() -> Vec<&'static str> {
+pub fn all_columns() -> Vec<&'static str> {
     tables::CALLS.columns.iter().map(|column| column.name).collect()
 }

@@ -7,6 +7,7 @@ use crate::finding;
 use crate::groups::Dimension;
 use crate::human::{self, Zone};
 use crate::opened::Opened;
+use crate::page;
 use crate::queries::Ask;
 use crate::queries::contention::Contention;
 use crate::queries::deadlocks::Deadlocks;
@@ -86,6 +87,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// One HTML file to look at: findings, latency over time, who waits for whom, depths, deadlocks, leaks, signals
+    Report(page::Report),
     /// Traces in the forms of other tools
     Export(Export),
     /// The analyses as SQL views, for DuckDB and Spark: over traces, or over a lake of many machines' traces
@@ -251,6 +254,7 @@ pub fn run() -> Result<(), Error> {
         Command::Signals(asked) => asked.run(),
         Command::Objects(asked) => asked.run(),
         Command::Diff(asked) => asked.run(),
+        Command::Report(report) => report.run(),
         Command::Export(export) => export.run(),
         Command::Views(views) => views.run(),
         Command::Verify(common) => run_verify(&common),

@@ -183,7 +183,8 @@ fn write_left_out(layout: &Layout, out: &mut impl Write) -> Result<(), Error> {
     Ok(())
 }
 
-fn text_of(value: &Value, unit: Unit, zone: Zone) -> String {
+/// A value as people read it.
+pub fn text_of(value: &Value, unit: Unit, zone: Zone) -> String {
     match (value, unit) {
         (Value::Null, _) => "-".to_owned(),
         (Value::Int(number), Unit::Duration) => human::duration(*number),

@@ -1,8 +1,8 @@
 //! The Trace Event Format of Chrome, as JSON: for chrome://tracing, Speedscope and whatever else reads it. Times are
 //! microseconds since the begin of the first recording, with the nanoseconds behind the point.
 
-use super::curves::Curve;
 use super::timeline::{Detail, Process, Slice, Thread, Timeline, Wake};
+use crate::curves::Curve;
 use crate::error::Error;
 use serde_json::{Map, Value, json};
 use std::io::Write;

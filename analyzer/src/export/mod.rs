@@ -2,7 +2,6 @@
 
 mod chrome;
 mod csv;
-mod curves;
 mod folded;
 mod lake;
 mod perfetto;

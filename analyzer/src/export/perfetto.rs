@@ -1,8 +1,8 @@
 //! TrackEvents of Perfetto, as protobuf: https://perfetto.dev/docs/reference/trace-packet-proto. Only the fields that are
 //! written are declared. A file is a row of packets; they are written some at a time.
 
-use super::curves::Curve;
 use super::timeline::{DETAILS, Detail, Process, Slice, Thread, Timeline, Wake};
+use crate::curves::Curve;
 use crate::error::Error;
 use hashbrown::HashMap;
 use ipc_schema::catalogue;

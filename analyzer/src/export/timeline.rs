@@ -1,9 +1,9 @@
 //! What a timeline shows of traces, whatever its file looks like: a track per thread, a slice per call, an arrow from who
 //! woke to who was woken, and curves.
 
-use super::curves::{self, Curve, Semaphores};
 use crate::batch::{Batch, int64_at};
 use crate::calls::{self, Call};
+use crate::curves::{self, Curve, Semaphores};
 use crate::error::Error;
 use crate::human::Zone;
 use crate::names::{Processes, Threads, Wanted};
@@ -140,7 +140,7 @@ const PIDS: i32 = 10_000_000;
 pub fn write(opened: &Opened, timeline: &mut impl Timeline) -> Result<(), Error> {
     let threads = announce(opened, timeline)?;
     let (mut wakes, mut semaphores) = (0, Semaphores::new(opened)?);
-    calls::for_each(&opened.traces, &opened.selection, |cursor| {
+    calls::for_each(&opened.traces, &opened.selection, &calls::all_columns(), |cursor| {
         let (trace, call) = (cursor.batch.trace, cursor.call());
         semaphores.add(trace, &call)?;
         let thread_of = |column: &str| Ok::<_, Error>(call.int64(column)?.and_then(|id| threads.get(&(trace, id))));

@@ -34,7 +34,7 @@ pub fn write_lines(traces: &[Trace], selection: &Selection, lines: Lines) -> Res
     let mut line = String::new();
     let mut pace = lines.realtime.then(Pace::default);
     let mut left = lines.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-    calls::for_each(traces, selection, |cursor| {
+    calls::for_each(traces, selection, &calls::all_columns(), |cursor| {
         if let Some(pace) = &mut pace {
             out.flush()?;
             pace.wait_for(cursor.end_ns()?);
@@ -116,7 +116,7 @@ pub fn columns(table: &tables::Table) -> Vec<Column> {
 pub fn table<'a>(traces: &'a [Trace], selection: &'a Selection) -> Result<Table<'a>, Error> {
     let mut columns = columns(&tables::CALLS);
     columns.push(column("sem_ops", "", Unit::Text));
-    let mut cursors = Cursors::open(traces, selection)?;
+    let mut cursors = Cursors::open(traces, selection, &calls::all_columns())?;
     let mut failed = false;
     let rows: Rows<'a> = Box::new(std::iter::from_fn(move || {
         if failed {

@@ -24,6 +24,25 @@ pub struct Curve {
     pub is_cut_off: bool,
 }
 
+/// What [`Semaphores`] need of calls.
+pub const COLUMNS: [&str; 15] = [
+    "call_id",
+    "syscall",
+    "outcome",
+    "start_ns",
+    "end_ns",
+    "object_ref",
+    "object_kind",
+    "command",
+    "created",
+    "sem_count",
+    "sem_num",
+    "sem_op",
+    "sem_flags",
+    "sem_ops_total",
+    "sem_value",
+];
+
 /// Points of one curve that are kept at most.
 const POINTS_MAX: usize = 1 << 20;
 /// Semaphores that are followed at most, the first ones.
