@@ -23,8 +23,9 @@ use crate::render::{self, Format, Output};
 use crate::repair;
 use crate::report::{Answer, Severity};
 use crate::views::Views;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use ipc_schema::settings;
 use std::path::{Path, PathBuf};
 
 /// Answers questions from IPC traces recorded by ipc-recorder: on any machine, without root.
@@ -51,6 +52,7 @@ Exit codes: 0 done, 1 error or a finding under --check, 2 usage, 3 trace unreada
 #[derive(Debug, Subcommand)]
 enum Command {
     /// What was recorded and what happened: losses first, then operations, errors, processes
+    #[command(after_help = SUMMARY_EXAMPLES)]
     Summary(Common),
     /// How long calls took: count, total, mean, percentiles, maximum; open calls as lower bounds
     #[command(after_help = LATENCY_EXAMPLES)]
@@ -62,24 +64,34 @@ enum Command {
         common: Common,
     },
     /// What failed: errno by call, object and process; the limit that was hit, its usage then, the remedy
+    #[command(after_help = FAILURES_EXAMPLES)]
     Failures(Asked<Failures>),
     /// Who waits for whom: waits, hand-offs, waiter and waker, hold times, convoys, per semaphore and queue
+    #[command(after_help = CONTENTION_EXAMPLES)]
     Contention(Asked<Contention>),
     /// Who waits for ever: circles of open calls over semaphores and queues, with the evidence
+    #[command(after_help = DEADLOCKS_EXAMPLES)]
     Deadlocks(Asked<Deadlocks>),
     /// How full queues were: depth over time, blocked senders and receivers, residence, starvation
+    #[command(after_help = QUEUES_EXAMPLES)]
     Queues(Asked<Queues>),
     /// What was left behind: objects that outlive their creators, semaphores that dead processes hold
+    #[command(after_help = LEAKS_EXAMPLES)]
     Leaks(Asked<Leaks>),
     /// What happened in a wrong order: use before initialisation, re-initialisation under waiters, use after removal
+    #[command(after_help = RACES_EXAMPLES)]
     Races(Asked<Races>),
     /// Which signals were blocked, for how long, and which waited meanwhile
+    #[command(after_help = SIGNALS_EXAMPLES)]
     Signals(Asked<Signals>),
     /// The story of each object: made, used and removed by whom; processes by objects
+    #[command(after_help = OBJECTS_EXAMPLES)]
     Objects(Asked<Objects>),
     /// What changed from one trace to another: latency, failures, contention
+    #[command(after_help = DIFF_EXAMPLES)]
     Diff(Asked<Diff>),
     /// One line per call, in the order in which they ended
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// Print each line when its time has come, as it happened
         #[arg(long)]
@@ -94,17 +106,95 @@ enum Command {
     /// The analyses as SQL views, for DuckDB and Spark: over traces, or over a lake of many machines' traces
     Views(Views),
     /// Check that the files are whole and agree with each other
+    #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Common),
     /// Complete what a crash left: what stands in the log of a trace becomes parts, in place
+    #[command(after_help = REPAIR_EXAMPLES)]
     Repair {
         /// Directories written by `ipc-recorder record -o`
         #[arg(required = true, value_name = "TRACE")]
         traces: Vec<PathBuf>,
     },
+    /// Print what makes a shell complete the words of this command line
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Whose
+        shell: Shell,
+    },
     /// Write the man pages and shell completions of this program into a folder
     #[command(hide = true)]
     Pages { folder: PathBuf },
 }
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  source <(ipc-analyzer completions bash)             for this shell
+  ipc-analyzer completions fish > ~/.config/fish/completions/ipc-analyzer.fish";
+
+const SUMMARY_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer summary TRACE                          losses, operations, errors, processes
+  ipc-analyzer summary web1 web2 db1 --format json    of several machines together";
+
+const FAILURES_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer failures TRACE                         which limit was hit, and what helps
+  ipc-analyzer failures TRACE --syscall %shm --check  exit with 1 if an allocation failed";
+
+const CONTENTION_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer contention TRACE                       the busiest semaphores, and who woke whom
+  ipc-analyzer contention TRACE --only pairs --pairs comm
+  ipc-analyzer contention TRACE --convoy-waiters 5 --convoy-for 200ms";
+
+const DEADLOCKS_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer deadlocks TRACE                        circles, and what would end them
+  ipc-analyzer deadlocks TRACE --check                exit with 1 if there is one";
+
+const QUEUES_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer queues TRACE --object mq:/jobs         one queue
+  ipc-analyzer queues TRACE --full-for 100ms          what held senders up for as long";
+
+const LEAKS_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer leaks TRACE                            left behind, and by whom
+  ipc-analyzer leaks TRACE --unused-for 10m           only what nobody used for as long";
+
+const RACES_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer races TRACE                            what happened in a wrong order
+  ipc-analyzer races TRACE --object sem:key=0x51      to one semaphore set";
+
+const SIGNALS_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer signals TRACE --pid 4711               why SIGTERM does nothing
+  ipc-analyzer signals TRACE --pending-for 100ms      what waited for as long";
+
+const OBJECTS_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer objects TRACE --object shm:7           its story
+  ipc-analyzer objects TRACE --format csv             processes by objects, for a spreadsheet";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer diff BEFORE AFTER                      did the deploy do it?
+  ipc-analyzer diff BEFORE AFTER --check --comm worker";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer verify TRACE && rm -r ORIGINAL         is the copy whole?";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer show TRACE --object sem:5 --since -1s  the last second of one semaphore set
+  ipc-analyzer show TRACE --realtime                  as it happened
+  ipc-analyzer show TRACE --format jsonl | jq 'select(.wait_ns > 1e9)'";
+
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  ipc-analyzer repair TRACE                           after a crash or a power cut; other commands read it as it is";
 
 const LATENCY_EXAMPLES: &str = "\
 Examples:
@@ -241,7 +331,10 @@ impl<C: Ask> Asked<C> {
 /// # Errors
 /// What ended it early.
 pub fn run() -> Result<(), Error> {
-    match Cli::parse().command {
+    let file = settings::file_of(env!("CARGO_PKG_NAME"));
+    let command = settings::with_settings(Cli::command(), file.as_deref()).map_err(Error::Usage)?;
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    match cli.command {
         Command::Summary(common) => run_summary(&common),
         Command::Latency { by, common } => run_latency(&by, &common),
         Command::Show { realtime, common } => run_show(realtime, &common),
@@ -258,6 +351,10 @@ pub fn run() -> Result<(), Error> {
         Command::Export(export) => export.run(),
         Command::Views(views) => views.run(),
         Command::Verify(common) => run_verify(&common),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut std::io::stdout());
+            Ok(())
+        }
         Command::Pages { folder } => pages(&folder).map_err(Error::Output),
         Command::Repair { traces } => traces.iter().try_for_each(|trace| run_repair(trace)),
     }
