@@ -8,9 +8,9 @@ FOLDER holds one file per command with blocks of SQL; the comments above each sa
     -- tolerance: 0.001                  of numbers, relative (and one at least); 0 and absent: none
     -- traces: contended deadlock        by the names of their folders; absent: all
 
-Every column of the SQL is compared with the row's field of that name, and there must be as many rows. In the SQL each
-table of the trace is a view of its name; what stands before the first block adds views that its blocks share. Exits with 1
-and a line per difference.
+Every column of the SQL is compared with the row's field of that name, and there must be as many rows. The views of
+`ipc-analyzer views` are there, whose own answers views.py compares; what stands before the first block adds views that its
+blocks share. Exits with 1 and a line per difference.
 """
 
 import json
@@ -33,20 +33,11 @@ def blocks(text):
 
 
 def connect(trace, shared):
-    """A database with a view per table; one that this trace lacks is borrowed, empty, from another. `shared` adds to it."""
+    """A database with the views of the trace; `shared` adds to it."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    for other in TRACES:
-        for folder in sorted(path for path in other.iterdir() if path.is_dir()):
-            files = f"read_parquet('{folder}/*.parquet')"
-            if list((trace / folder.name).glob("*.parquet")):
-                files = f"read_parquet('{trace / folder.name}/*.parquet')"
-            elif list(folder.glob("*.parquet")):
-                files += " WHERE false"
-            else:
-                continue
-            connection.execute(f'CREATE VIEW IF NOT EXISTS "{folder.name}" AS SELECT * FROM {files}')
-    connection.execute(shared)
+    views = subprocess.run([ANALYZER, "views", "--dialect", "duckdb", str(trace)], capture_output=True, text=True, check=True)
+    connection.execute(views.stdout + shared)
     return connection
 
 

@@ -8,6 +8,7 @@ mod corpus;
 mod damaged_log;
 mod deadlocks;
 mod encodings;
+mod exports;
 mod failures;
 mod fixture;
 mod leaks;
@@ -19,6 +20,7 @@ mod queues;
 mod races;
 mod rewritten;
 mod rows;
+mod settings;
 mod signals;
 mod text;
 

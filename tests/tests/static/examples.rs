@@ -1,6 +1,7 @@
 //! What the pages tell a reader to type works, on the sample that is part of the repository.
 
 use ipc_tests::{environment, programs};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,12 @@ const SAMPLE: &str = "samples/traces/contended";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// With the programs.
+fn path() -> OsString {
+    let folder = programs::path("ipc-analyzer").parent().unwrap().to_owned();
+    std::env::join_paths([folder].into_iter().chain(std::env::split_paths(env!("PATH")))).unwrap()
 }
 
 /// The contents of the blocks marked ```language.
@@ -22,14 +29,12 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn the_commands_of_the_pages_work() {
-    let folder = programs::path("ipc-analyzer").parent().unwrap().to_owned();
-    let path = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(env!("PATH")))).unwrap();
     let mut ran = 0;
     for page in ["README.md", "samples/README.md"] {
         for line in blocks(page, "console").iter().flat_map(|block| block.lines()) {
             let Some(command) = line.strip_prefix("$ ") else { continue };
             let output =
-                Command::new("sh").args(["-c", command]).current_dir(root()).env("PATH", &path).output().unwrap();
+                Command::new("sh").args(["-c", command]).current_dir(root()).env("PATH", path()).output().unwrap();
             assert!(output.status.success(), "{page}: {command}: {}", String::from_utf8_lossy(&output.stderr));
             assert!(!output.stdout.is_empty(), "{page}: {command} printed nothing");
             ran += 1;
@@ -37,6 +42,18 @@ fn the_commands_of_the_pages_work() {
     }
     assert!(ran >= 5, "only {ran} commands were found");
     println!("{ran} commands");
+}
+
+/// Each answers a question from a sample, and prints what it says.
+#[test]
+fn the_guides_print_what_they_say() {
+    for page in ["docs/guides/duckdb.md", "docs/guides/pandas.md", "docs/guides/polars.md", "docs/fleet.md"] {
+        let Some(python) = environment::python() else { return };
+        let mut guide = programs::script(python, "guide.py");
+        let output = guide.arg(page).env("PATH", path()).current_dir(root()).output().unwrap();
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ enum Install {
     Debian(&'static [&'static str]),
     /// A crate and its version, by cargo, into `target/tools`.
     Cargo(&'static str, &'static str),
-    /// [`PYTHON_PACKAGES`] in `target/python`.
+    /// [`PYTHON_PACKAGES`] in `target/python`, and [`OLD_DUCKDB`] below it.
     Python,
     /// The kernels of [`vm::KERNELS`], unpacked below `target/vm`.
     Kernels,
@@ -55,15 +55,22 @@ struct Item {
 
 /// Pinned, because a test that compares results with theirs must know whom it compares with.
 const PYTHON_PACKAGES: &[&str] = &[
+    "chdb==4.4.0",
     "duckdb==2.0.0",
     "pandas==3.1.1",
+    "perfetto==0.59.1",
     "polars==2.1.0",
     "posix-ipc==1.3.2",
     "prometheus-client==0.26.0",
+    "protobuf==7.36.2",
     "pyarrow==26.0.1",
+    "pyspark==4.3.0",
     "sysv-ipc==1.2.0",
     "ziglang==0.17.1",
 ];
+
+/// One that people still have, in a folder of its own: two of a name do not go together.
+const OLD_DUCKDB: (&str, &str) = ("duckdb-old", "duckdb==1.1.3");
 
 /// In the order of installation: a later item may need an earlier one.
 const ITEMS: &[Item] = &[
@@ -158,6 +165,13 @@ const ITEMS: &[Item] = &[
         is_present: python_packages_installed,
         install: Install::Python,
         elsewhere: "",
+    },
+    Item {
+        name: "Java",
+        needed_by: &[Need::Test],
+        is_present: || place::program("java").is_some(),
+        install: Install::Debian(&["default-jre-headless"]),
+        elsewhere: "install Java 17 or later: Spark runs on it",
     },
     Item {
         name: "qemu",
@@ -381,7 +395,11 @@ fn python_packages_list() -> PathBuf {
 
 fn python_packages_installed() -> bool {
     let installed = fs::read_to_string(python_packages_list());
-    installed.is_ok_and(|list| list == PYTHON_PACKAGES.join("\n")) && place::python().exists()
+    installed.is_ok_and(|list| list == python_packages()) && place::python().exists()
+}
+
+fn python_packages() -> String {
+    format!("{}\n{}", PYTHON_PACKAGES.join("\n"), OLD_DUCKDB.1)
 }
 
 /// A foreign repository that cannot be reached must not stop us: what is really missing shows in the installation.
@@ -412,10 +430,15 @@ fn install_python() -> Result {
     let folder = place::target("python");
     place::remove(&folder)?;
     run(command("python3").args(["-m", "venv"]).arg(&folder))?;
-    let mut install = command(&place::python().to_string_lossy());
-    run(install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_PACKAGES))?;
+    let install = || {
+        let mut install = command(&place::python().to_string_lossy());
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        install
+    };
+    run(install().args(PYTHON_PACKAGES))?;
+    run(install().arg("--target").arg(folder.join(OLD_DUCKDB.0)).arg(OLD_DUCKDB.1))?;
     let list = python_packages_list();
-    fs::write(&list, PYTHON_PACKAGES.join("\n")).map_err(|error| format!("{}: {error}", list.display()))
+    fs::write(&list, python_packages()).map_err(|error| format!("{}: {error}", list.display()))
 }
 
 /// Debian's package names the kernel of the day by its dependency; that one is unpacked.
