@@ -68,7 +68,10 @@ fn names_do_no_harm_in_any_export() {
             let json: serde_json::Value = serde_json::from_str(&exported).unwrap();
             assert!(json["traceEvents"].as_array().unwrap().len() >= 800);
         } else {
-            assert!(is_harmless(&exported) && exported.lines().all(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().is_ok()));
+            assert!(
+                is_harmless(&exported)
+                    && exported.lines().all(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().is_ok())
+            );
             assert!(!exported.contains(";;"), "what separates frames is in no name");
         }
     }
@@ -98,7 +101,10 @@ fn a_lake_holds_the_files_as_they_are_and_a_trace_once() {
         assert_eq!(held.count(), 1, "{}", part.file);
     }
     let place = first[0].0.strip_prefix(&lake).unwrap().to_string_lossy().into_owned();
-    assert!(place.contains("/host=") && place.contains("/date=20") && place.contains("/trace_id=trace-a/part-"), "{place}");
+    assert!(
+        place.contains("/host=") && place.contains("/date=20") && place.contains("/trace_id=trace-a/part-"),
+        "{place}"
+    );
     // A part that was damaged goes nowhere.
     let part = trace.join(&manifest.parts[0].file);
     let mut content = fs::read(&part).unwrap();

@@ -88,7 +88,7 @@ fn direct(run: Run) -> Command {
 fn under_empty_pair(run: Run) -> Result<Sample> {
     let mut pair = start_empty_pair()?;
     let result = output(&mut direct(run)).and_then(|report| Sample::new(run, &report));
-    stop(&mut pair)?;
+    stop(&mut pair, Signal::TERM)?;
     result
 }
 
@@ -103,14 +103,15 @@ pub fn start_empty_pair() -> Result<Child> {
     if said.trim() == "attached" {
         return Ok(pair);
     }
-    stop(&mut pair)?;
+    stop(&mut pair, Signal::TERM)?;
     Err(format!("ipc-recorder bench-empty-pair: {}", said.trim()))
 }
 
-/// Interrupts a process and waits for its end.
-pub fn stop(child: &mut Child) -> Result {
+/// Signals a process and waits for its end. SIGINT only if it has a handler of its own: what a script runs in the background
+/// ignores it, and so do its children.
+pub fn stop(child: &mut Child, signal: Signal) -> Result {
     // It fails only when the process is gone already, and then the wait returns.
-    let _ = kill_process(pid(child)?, Signal::INT);
+    let _ = kill_process(pid(child)?, signal);
     child.wait().map(drop).map_err(|error| error.to_string())
 }
 

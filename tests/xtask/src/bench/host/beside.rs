@@ -155,7 +155,7 @@ impl Company {
     fn end(self) -> Result<Option<Recorded>> {
         match self {
             Company::Nobody => Ok(None),
-            Company::EmptyPair(mut pair) => stop(&mut pair.0).map(|()| None),
+            Company::EmptyPair(mut pair) => stop(&mut pair.0, Signal::TERM).map(|()| None),
             Company::Recorder(recorder) => recorder.end().map(Some),
             Company::Writer(writer) => writer.stop().map(|_| None),
         }

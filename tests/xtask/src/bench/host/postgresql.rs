@@ -4,6 +4,7 @@ use super::super::watch::stop;
 use super::beside::Process;
 use crate::command::{command, line, output, run, succeeds};
 use crate::{Result, place, setup};
+use rustix::process::Signal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -88,7 +89,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Killed, it would leave its shared memory behind.
-        let _ = self.process.take().map(|mut process| stop(&mut process.0));
+        let _ = self.process.take().map(|mut process| stop(&mut process.0, Signal::INT));
         let _ = place::remove(&self.folder);
     }
 }
