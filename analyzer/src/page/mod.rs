@@ -220,6 +220,18 @@ impl Found {
     }
 }
 
+/// The limits that were hit and the permissions that were lacking, with what helps.
+fn limits(findings: &[Finding]) -> Grid {
+    let is_failure = |finding: &&Finding| matches!(finding.kind, "limit" | "permission");
+    let row = |finding: &Finding| vec![finding.kind.to_owned(), human::escape(&finding.what), human::escape(&finding.remedy)];
+    Grid {
+        title: "Limits and permissions".to_owned(),
+        columns: ["", "what happened", "what helps"].map(|name| (name, false)).to_vec(),
+        rows: findings.iter().filter(is_failure).map(row).collect(),
+        more: 0,
+    }
+}
+
 fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Section>, Error> {
     let scale = Scale::of(opened);
     let command = |words: &str| format!("ipc-analyzer {words} {trace}");
@@ -258,10 +270,10 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
         Section {
             id: "failures",
             title: "Failures",
-            meaning: "What failed, how often, and at which limit; the findings above say what helps.",
+            meaning: "What failed, how often, at which limit, and what helps.",
             command: command("failures"),
             figures: Vec::new(),
-            grids: vec![failures.grid("failure", 20)],
+            grids: vec![limits(&answers.findings), failures.grid("failure", 20)],
             nothing: "No call failed.",
         },
         Section {

@@ -27,6 +27,7 @@ mod power;
 mod privilege;
 mod recurring;
 mod refusals;
+mod reports;
 mod signals;
 mod stacks;
 mod times;

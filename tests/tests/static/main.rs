@@ -6,3 +6,4 @@ mod examples;
 mod golden;
 mod packs;
 mod pages;
+mod shells;

@@ -167,6 +167,20 @@ const ITEMS: &[Item] = &[
         elsewhere: "",
     },
     Item {
+        name: "zsh, fish",
+        needed_by: &[Need::Test],
+        is_present: || ["zsh", "fish"].iter().all(|name| place::program(name).is_some()),
+        install: Install::Debian(&["zsh", "fish"]),
+        elsewhere: "install the packages zsh and fish",
+    },
+    Item {
+        name: "Chromium",
+        needed_by: &[Need::Test],
+        is_present: || place::program("chromium").is_some(),
+        install: Install::Debian(&["chromium"]),
+        elsewhere: "install Chromium: reports are looked at in it",
+    },
+    Item {
         name: "Java",
         needed_by: &[Need::Test],
         is_present: || place::program("java").is_some(),

@@ -1,0 +1,87 @@
+//! The page of a machine on which everything goes wrong at once, in a real browser.
+
+use ipc_tests::environment::{self, Live};
+use ipc_tests::programs;
+use ipc_tests::running::{Recording, run};
+use std::path::Path;
+use std::process::Command;
+
+/// One incident for each section.
+const INCIDENTS: [&str; 5] = ["deadlock-semaphores", "convoy", "back-pressure", "semmni", "sigterm-blocked"];
+/// A name that would be a script, were it not escaped.
+const HOSTILE: &str = "<script>x()";
+
+/// What a section says that has nothing to show.
+const NOTHING: [&str; 8] = [
+    "Nothing was found wrong.",
+    "No call was recorded.",
+    "No call waited for another.",
+    "No queue and no semaphore was used.",
+    "No call failed.",
+    "No call was waiting at the end.",
+    "No object was left.",
+    "No thread blocked a signal",
+];
+
+/// All incidents at once, and one program with a hostile name; in an IPC namespace of its own, with limits of its own.
+fn record(recording: &Recording) {
+    let workload = programs::path("ipc-workload");
+    std::fs::copy(&workload, recording.path(HOSTILE)).unwrap();
+    let mut script = String::new();
+    for incident in INCIDENTS {
+        script += &format!("'{}' incident {incident} --seed 7 & ", workload.display());
+    }
+    script += &format!("'{}/{HOSTILE}' waiters --threads 3 --count 20 --hold 1ms; wait", recording.folder().display());
+    let mut unshare = Command::new("unshare");
+    let record = recording.command(&["--duration", "3s"]);
+    unshare.arg("--ipc").arg(record.get_program()).args(record.get_args()).args(["--", "sh", "-c", &script]);
+    run(unshare, recording.folder(), "record");
+}
+
+/// What Chromium says of a page that it loads, and the page as it then is.
+fn load(page: &Path, folder: &Path) -> Option<(String, String, Vec<String>)> {
+    let log = folder.join("network.json");
+    let mut chromium = Command::new("chromium");
+    chromium.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]);
+    chromium.args(["--disable-component-update", "--disable-sync", "--disable-default-apps", "--enable-logging=stderr"]);
+    chromium.arg(format!("--user-data-dir={}", folder.join("profile").display()));
+    chromium.arg(format!("--log-net-log={}", log.display()));
+    chromium.arg("--dump-dom").arg(format!("file://{}", page.display()));
+    let output = match chromium.output() {
+        Ok(output) => output,
+        Err(error) => {
+            environment::skip(&format!("there is no chromium: {error}"));
+            return None;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let console: Vec<&str> = said.lines().filter(|line| line.contains("CONSOLE")).collect();
+    let network = std::fs::read_to_string(&log).unwrap_or_default();
+    let urls = network.split("\"url\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let urls = urls.filter(|url| !url.starts_with("file:") && !url.starts_with("data:")).map(str::to_owned).collect();
+    Some((String::from_utf8_lossy(&output.stdout).into_owned(), console.join("\n"), urls))
+}
+
+#[test]
+fn the_report_of_everything_at_once_is_whole_and_quiet() {
+    let Some(_live) = Live::as_root("only root makes IPC namespaces") else { return };
+    let recording = Recording::new();
+    record(&recording);
+    let page = recording.path("report.html");
+    let mut report = programs::analyzer(&["report", "--output"], &page);
+    report.arg(recording.trace_path());
+    run(report, recording.folder(), "report").with_code(0);
+    let text = std::fs::read_to_string(&page).unwrap();
+    for nothing in NOTHING {
+        assert!(!text.contains(nothing), "a section is empty: {nothing}");
+    }
+    for figure in ["class=\"k", "class=\"s", "class=\"curve\"", "class=\"arrow\"", "class=\"bar"] {
+        assert!(text.contains(figure), "a figure is missing: {figure}");
+    }
+    assert!(!text.contains("<script") && text.contains("script&#62;x()"), "the hostile name is there, as a text");
+    let Some((dom, console, urls)) = load(&page, recording.folder()) else { return };
+    assert_eq!(console, "", "the browser complains");
+    assert!(urls.is_empty(), "the page asks for something: {urls:?}");
+    assert!(dom.contains("id=\"signals\"") && dom.matches("<section").count() == 8, "the browser shows every section");
+    println!("{} bytes, {} figures", text.len(), text.matches("<figure").count());
+}
