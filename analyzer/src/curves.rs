@@ -43,8 +43,8 @@ pub const COLUMNS: [&str; 15] = [
     "sem_value",
 ];
 
-/// Points of one curve that are kept at most.
-const POINTS_MAX: usize = 1 << 20;
+/// Points of all semaphores' curves together, 16 bytes each.
+const POINTS_MAX: usize = 1 << 23;
 /// Semaphores that are followed at most, the first ones.
 const SEMAPHORES_MAX: usize = 1 << 16;
 /// A snapshot takes some time after its begin: it counts where the set rested for as long as this.
@@ -103,10 +103,17 @@ fn read_losses(batch: &Batch, found: &mut Vec<(i64, i64)>) -> Result<(), Error> 
 }
 
 /// The values of semaphores, followed from call to call in the order of their ends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Semaphores {
     sets: BTreeMap<(usize, i64), Set>,
+    room: Room,
+}
+
+/// How much more is kept.
+#[derive(Debug)]
+struct Room {
     semaphores: usize,
+    points: usize,
 }
 
 /// One set.
@@ -124,6 +131,7 @@ struct Value {
     /// `None`: not known.
     now: Option<i64>,
     points: Vec<(i64, i64)>,
+    is_cut_off: bool,
 }
 
 impl Semaphores {
@@ -132,10 +140,13 @@ impl Semaphores {
     /// # Errors
     /// A part that cannot be believed.
     pub fn new(opened: &Opened) -> Result<Semaphores, Error> {
-        let columns = ["object_ref", "snapshot_ns", "sem_values"];
-        let mut rows = scan::collect(&opened.traces, &tables::OBJECTS, &columns, read_values)?;
+        let columns = ["object_ref", "snapshot_ns", "phase", "sem_values"];
+        let ends_only = opened.traces.iter().any(Trace::has_many_snapshots);
+        let read = |batch: &Batch, found: &mut Vec<Counted>| read_values(batch, ends_only, found);
+        let mut rows = scan::collect(&opened.traces, &tables::OBJECTS, &columns, read)?;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.0, row.1)));
-        let mut semaphores = Semaphores::default();
+        let mut semaphores =
+            Semaphores { sets: BTreeMap::new(), room: Room { semaphores: SEMAPHORES_MAX, points: POINTS_MAX } };
         for (set, at_ns, values) in rows {
             semaphores.sets.entry(set).or_default().counted.push((at_ns, values));
         }
@@ -153,31 +164,30 @@ impl Semaphores {
         if call.text("object_kind")? != Some("sem") || call.text("outcome")? != Some("ok") {
             return Ok(());
         }
-        let room = SEMAPHORES_MAX.saturating_sub(self.semaphores);
-        let set = self.sets.entry((trace, object_ref)).or_default();
-        let known = set.values.len();
-        set.take_counts(end_ns);
+        let Semaphores { sets, room } = self;
+        let set = sets.entry((trace, object_ref)).or_default();
+        set.take_counts(end_ns, room);
         match (call.text("syscall")?, call.text("command")?, call.int32("sem_num")?) {
             // The kernel sets them to 0; portable programs do not count on it.
             (Some("semget"), _, _) if call.is_true("created")? => {
-                let count = call.int32("sem_count")?.unwrap_or(0).min(i32::try_from(room).unwrap_or(i32::MAX));
-                (0..count).for_each(|number| set.set(number, end_ns, 0));
+                let count = call.int32("sem_count")?.unwrap_or(0);
+                let followed = count.min(i32::try_from(room.semaphores).unwrap_or(i32::MAX));
+                (0..followed).for_each(|number| set.set(number, end_ns, 0, room));
             }
             (Some("semop" | "semtimedop"), ..) => {
                 for (number, operation, _) in call.operations()? {
-                    set.change(number, end_ns, operation.into());
+                    set.change(number, end_ns, operation.into(), room);
                 }
             }
-            (_, Some("SETVAL" | "GETVAL"), Some(number)) if room > 0 => {
+            (_, Some("SETVAL" | "GETVAL"), Some(number)) => {
                 if let Some(value) = call.int32("sem_value")? {
-                    set.set(number, end_ns, value.into());
+                    set.set(number, end_ns, value.into(), room);
                 }
             }
             // To what is not recorded.
             (_, Some("SETALL"), _) => set.values.values_mut().for_each(|value| value.now = None),
             _ => {}
         }
-        self.semaphores += set.values.len() - known;
         Ok(())
     }
 
@@ -186,15 +196,16 @@ impl Semaphores {
     /// # Errors
     /// A part that cannot be believed.
     pub fn finish(mut self, opened: &Opened) -> Result<Vec<Curve>, Error> {
-        self.sets.values_mut().for_each(|set| set.take_counts(i64::MAX));
+        let Semaphores { sets, room } = &mut self;
+        sets.values_mut().for_each(|set| set.take_counts(i64::MAX, room));
         let wanted: Wanted = self.sets.keys().copied().collect();
         let lifetimes = Lifetimes::read(&opened.traces, &wanted)?;
         let mut curves = Vec::new();
         for ((trace, object_ref), set) in self.sets {
             let object = lifetimes.label(trace, object_ref);
-            for (number, Value { points, .. }) in set.values.into_iter().filter(|(_, value)| value.points.len() > 1) {
+            let changed = set.values.into_iter().filter(|(_, value)| value.points.len() > 1);
+            for (number, Value { points, is_cut_off, .. }) in changed {
                 let name = format!("value of {object}[{number}]{}", on(opened, trace));
-                let is_cut_off = points.len() >= POINTS_MAX;
                 curves.push(Curve { name, how_known: "reconstructed", points, is_cut_off });
             }
         }
@@ -204,36 +215,47 @@ impl Semaphores {
 
 impl Set {
     /// Takes over what snapshots counted before a call that ends at `until_ns`, if the set rested then.
-    fn take_counts(&mut self, until_ns: i64) {
+    fn take_counts(&mut self, until_ns: i64, room: &mut Room) {
         while let Some((at_ns, values)) = self.counted.pop_if(|(at_ns, _)| *at_ns <= until_ns) {
             let rested = until_ns > at_ns.saturating_add(SNAPSHOT_NS);
             if rested || !self.was_counted {
-                (0..).zip(values).for_each(|(number, value)| self.set(number, at_ns, value.into()));
+                (0..).zip(values).for_each(|(number, value)| self.set(number, at_ns, value.into(), room));
             }
             self.was_counted = true;
         }
     }
 
-    fn set(&mut self, number: i32, at_ns: i64, value: i64) {
+    fn set(&mut self, number: i32, at_ns: i64, value: i64, room: &mut Room) {
+        if !self.values.contains_key(&number) {
+            let Some(left) = room.semaphores.checked_sub(1) else { return };
+            room.semaphores = left;
+        }
         let semaphore = self.values.entry(number).or_default();
         semaphore.now = Some(value);
-        semaphore.keep(at_ns);
+        semaphore.keep(at_ns, room);
     }
 
-    fn change(&mut self, number: i32, at_ns: i64, operation: i64) {
+    fn change(&mut self, number: i32, at_ns: i64, operation: i64, room: &mut Room) {
         if let Some(semaphore) = self.values.get_mut(&number) {
             semaphore.now = semaphore.now.map(|value| value.saturating_add(operation));
-            semaphore.keep(at_ns);
+            semaphore.keep(at_ns, room);
         }
     }
 }
 
 impl Value {
     /// Calls of different processors can return in another order than they took effect: never below 0.
-    fn keep(&mut self, at_ns: i64) {
+    fn keep(&mut self, at_ns: i64, room: &mut Room) {
         let Some(value) = self.now.map(|value| value.max(0)) else { return };
-        if self.points.len() < POINTS_MAX && self.points.last().is_none_or(|last| last.1 != value) {
-            self.points.push((at_ns, value));
+        if self.points.last().is_some_and(|last| last.1 == value) {
+            return;
+        }
+        match room.points.checked_sub(1) {
+            None => self.is_cut_off = true,
+            Some(left) => {
+                room.points = left;
+                self.points.push((at_ns, value));
+            }
         }
     }
 }
@@ -241,9 +263,10 @@ impl Value {
 /// A set, when it was looked at, and its values.
 type Counted = ((usize, i64), i64, Vec<i32>);
 
-fn read_values(batch: &Batch, found: &mut Vec<Counted>) -> Result<(), Error> {
-    let (refs, times) = (batch.int64("object_ref")?, batch.int64("snapshot_ns")?);
-    for row in 0..batch.rows() {
+fn read_values(batch: &Batch, ends_only: bool, found: &mut Vec<Counted>) -> Result<(), Error> {
+    let (refs, times, phases) = (batch.int64("object_ref")?, batch.int64("snapshot_ns")?, batch.text("phase")?);
+    let is_wanted = |row: &usize| !ends_only || matches!(phases.get(*row), Some("start" | "end"));
+    for row in (0..batch.rows()).filter(is_wanted) {
         if let Some(values) = batch.numbers("sem_values", row)? {
             found.push(((batch.trace, refs.value(row)), times.value(row), values));
         }

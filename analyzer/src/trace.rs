@@ -103,6 +103,13 @@ impl Trace {
         self.parts_of(table).iter().filter_map(|p| p.listed).map(|l| l.rows).fold(0, u64::saturating_add)
     }
 
+    /// Whether there are so many rows of snapshots that only the first and the last one are looked at, so that a long
+    /// recording does not fill the memory.
+    pub fn has_many_snapshots(&self) -> bool {
+        const ROWS_MAX: u64 = 1 << 21;
+        self.listed_rows(&tables::OBJECTS) > ROWS_MAX
+    }
+
     /// The directory, for messages.
     pub fn name(&self) -> String {
         self.path.display().to_string()

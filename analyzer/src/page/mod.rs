@@ -223,7 +223,8 @@ impl Found {
 /// The limits that were hit and the permissions that were lacking, with what helps.
 fn limits(findings: &[Finding]) -> Grid {
     let is_failure = |finding: &&Finding| matches!(finding.kind, "limit" | "permission");
-    let row = |finding: &Finding| vec![finding.kind.to_owned(), human::escape(&finding.what), human::escape(&finding.remedy)];
+    let row =
+        |finding: &Finding| vec![finding.kind.to_owned(), human::escape(&finding.what), human::escape(&finding.remedy)];
     Grid {
         title: "Limits and permissions".to_owned(),
         columns: ["", "what happened", "what helps"].map(|name| (name, false)).to_vec(),

@@ -42,8 +42,19 @@ fn record(recording: &Recording) {
 fn load(page: &Path, folder: &Path) -> Option<(String, String, Vec<String>)> {
     let log = folder.join("network.json");
     let mut chromium = Command::new("chromium");
-    chromium.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]);
-    chromium.args(["--disable-component-update", "--disable-sync", "--disable-default-apps", "--enable-logging=stderr"]);
+    chromium.args([
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]);
+    chromium.args([
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-default-apps",
+        "--enable-logging=stderr",
+    ]);
     chromium.arg(format!("--user-data-dir={}", folder.join("profile").display()));
     chromium.arg(format!("--log-net-log={}", log.display()));
     chromium.arg("--dump-dom").arg(format!("file://{}", page.display()));

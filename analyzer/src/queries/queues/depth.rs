@@ -70,16 +70,15 @@ pub struct Depth {
     pub disorder: u64,
     /// Where something was known, by number.
     pub series: Vec<Bucket>,
-    /// Every depth and since when, nanoseconds since the epoch; `None`: nobody wants to know.
-    changes: Option<Vec<(i64, i64)>>,
+    /// Every depth and since when, nanoseconds since the epoch.
+    changes: Vec<(i64, i64)>,
+    /// How many of them are kept at most.
+    changes_max: usize,
 }
 
-/// Changes of one queue that are kept at most.
-pub const CHANGES_MAX: usize = 1 << 20;
-
 impl Depth {
-    /// Of a queue of which nothing is known yet; with every change if somebody wants to know.
-    pub fn new(span: Span, with_changes: bool) -> Depth {
+    /// Of a queue of which nothing is known yet; keeps so many changes at most.
+    pub fn new(span: Span, changes_max: usize) -> Depth {
         Depth {
             span,
             at_ns: span.from_ns,
@@ -91,7 +90,8 @@ impl Depth {
             area: 0,
             disorder: 0,
             series: Vec::new(),
-            changes: with_changes.then(Vec::new),
+            changes: Vec::new(),
+            changes_max,
         }
     }
 
@@ -135,18 +135,16 @@ impl Depth {
     }
 
     fn keep_change(&mut self) {
-        let now = self.messages().map(|messages| (self.at_ns, messages));
-        if let (Some(changes), Some(now)) = (&mut self.changes, now)
-            && changes.len() < CHANGES_MAX
-            && changes.last().is_none_or(|last| last.1 != now.1)
-        {
-            changes.push(now);
+        let Some(messages) = self.messages().filter(|_| self.changes.len() < self.changes_max) else { return };
+        if self.changes.last().is_none_or(|last| last.1 != messages) {
+            self.changes.push((self.at_ns, messages));
         }
     }
 
-    /// What was kept.
-    pub fn into_changes(self) -> Vec<(i64, i64)> {
-        self.changes.unwrap_or_default()
+    /// The changes that were kept, and whether there may have been more.
+    pub fn into_changes(self) -> (Vec<(i64, i64)>, bool) {
+        let is_cut_off = self.changes.len() >= self.changes_max;
+        (self.changes, is_cut_off)
     }
 
     /// Accounts for the time up to `to_ns`; returns the begin of what was not accounted for yet, if that was anything.

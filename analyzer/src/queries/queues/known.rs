@@ -7,10 +7,6 @@ use crate::trace::Trace;
 use hashbrown::HashMap;
 use ipc_schema::tables;
 
-/// Of a trace with more rows of `objects` than this only the first and the last snapshot are looked at, so that a long
-/// recording does not fill the memory.
-const OBJECT_ROWS_MAX: u64 = 1 << 21;
-
 /// What is known of one queue beforehand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -55,7 +51,7 @@ impl KnownQueues {
         let columns = &["object_ref", "object_kind", "created_ns", "removed_ns"];
         let mut rows = scan::collect(traces, &tables::LIFETIMES, columns, read_lives)?;
         let columns = &["object_ref", "object_kind", "phase", "snapshot_ns", "messages", "queued_bytes", "max_bytes"];
-        let ends_only = trace.listed_rows(&tables::OBJECTS) > OBJECT_ROWS_MAX;
+        let ends_only = trace.has_many_snapshots();
         let read = |batch: &Batch, found: &mut Vec<_>| read_counts(batch, ends_only, found);
         rows.extend(scan::collect(traces, &tables::OBJECTS, columns, read)?);
         let mut known: HashMap<i64, (Known, i64)> = HashMap::new();
@@ -76,6 +72,11 @@ impl KnownQueues {
             (object_ref, queue)
         };
         Ok(KnownQueues(known.into_iter().map(finish).collect()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// One of them.

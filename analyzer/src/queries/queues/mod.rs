@@ -62,7 +62,7 @@ impl Ask for Queues {
                 span: span(opened, trace),
                 full_ns: self.full_for,
                 starving_ns: self.starving,
-                with_changes: false,
+                changes_max: 0,
             };
             let (of_trace, left_out) = ask_trace(opened, trace, settings)?;
             answered.extend(of_trace);
@@ -112,6 +112,9 @@ fn ask_trace(opened: &Opened, trace: usize, settings: Settings) -> Result<(Vec<A
     Ok((answered, left_out))
 }
 
+/// Changes of all queues of a trace that [`depths`] keeps, 16 bytes each.
+const CHANGES_MAX: usize = 1 << 23;
+
 /// The depth of a queue over time.
 pub struct DepthCurve {
     /// The trace.
@@ -134,14 +137,15 @@ pub fn depths(opened: &Opened) -> Result<Vec<DepthCurve>, Error> {
     let mut answered = Vec::new();
     for trace in 0..opened.traces.len() {
         let span = span(opened, trace);
-        let settings = Settings { span, full_ns: i64::MAX, starving_ns: i64::MAX, with_changes: true };
+        let queues = opened.traces.get(trace).map(KnownQueues::read).transpose()?.map_or(0, |known| known.len());
+        let changes_max = CHANGES_MAX / queues.max(1);
+        let settings = Settings { span, full_ns: i64::MAX, starving_ns: i64::MAX, changes_max };
         answered.extend(ask_trace(opened, trace, settings)?.0);
     }
     name(opened, &mut answered)?;
     let curve = |of: Answered| {
         let (trace, object, how_known) = (of.trace, of.object, of.queue.how_known());
-        let changes = of.queue.depth.into_changes();
-        let is_cut_off = changes.len() >= depth::CHANGES_MAX;
+        let (changes, is_cut_off) = of.queue.depth.into_changes();
         DepthCurve { trace, object, how_known, changes, is_cut_off }
     };
     Ok(answered.into_iter().map(curve).collect())

@@ -25,8 +25,8 @@ pub struct Settings {
     pub full_ns: i64,
     /// How long a message waits before that is one, nanoseconds.
     pub starving_ns: i64,
-    /// Whether every change of the depth is to be kept.
-    pub with_changes: bool,
+    /// Changes of the depth of one queue that are kept at most.
+    pub changes_max: usize,
 }
 
 impl Settings {
@@ -103,7 +103,7 @@ impl Queue {
     /// One of which nothing was seen yet.
     pub fn new(known: Option<&Known>, settings: &Settings) -> Queue {
         let known = known.cloned().unwrap_or_default();
-        let mut depth = Depth::new(settings.span, settings.with_changes);
+        let mut depth = Depth::new(settings.span, settings.changes_max);
         if let Some(created_ns) = known.created_ns {
             depth.advance(created_ns);
             depth.set(0, 0);
