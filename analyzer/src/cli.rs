@@ -331,7 +331,8 @@ impl<C: Ask> Asked<C> {
 /// # Errors
 /// What ended it early.
 pub fn run() -> Result<(), Error> {
-    let file = settings::file_of(env!("CARGO_PKG_NAME"));
+    let is_for_help = settings::is_for_help(std::env::args_os().skip(1));
+    let file = settings::file_of(env!("CARGO_PKG_NAME")).filter(|_| !is_for_help);
     let command = settings::with_settings(Cli::command(), file.as_deref()).map_err(Error::Usage)?;
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     match cli.command {

@@ -1,15 +1,18 @@
 //! What rises and falls over time: the depth of queues, the values of semaphores, calls that were lost.
 
 use crate::batch::{Batch, int64_at};
-use crate::calls::Call;
+use crate::calls::{self, Call};
 use crate::error::Error;
+use crate::filter::Selection;
 use crate::names::{Lifetimes, Wanted};
 use crate::opened::Opened;
 use crate::queries::queues;
 use crate::scan;
 use crate::trace::Trace;
 use ipc_schema::tables;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -18,14 +21,14 @@ pub struct Curve {
     pub name: String,
     /// How sure it is.
     pub how_known: &'static str,
-    /// Values, and since when, nanoseconds since the epoch.
-    pub points: Vec<(i64, i64)>,
-    /// Whether there were more than are kept.
-    pub is_cut_off: bool,
+    /// Values, and since when, nanoseconds since the epoch; `None`: not known from then on.
+    pub points: Vec<(i64, Option<i64>)>,
+    /// Until when the last one holds.
+    pub end_ns: i64,
 }
 
 /// What [`Semaphores`] need of calls.
-pub const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 15] = [
     "call_id",
     "syscall",
     "outcome",
@@ -43,32 +46,62 @@ pub const COLUMNS: [&str; 15] = [
     "sem_value",
 ];
 
-/// Points of all semaphores' curves together, 16 bytes each.
+/// Points of all semaphores' curves together, 24 bytes each.
 const POINTS_MAX: usize = 1 << 23;
-/// Semaphores that are followed at most, the first ones.
+/// Semaphores, and sets of them, that are followed at most, the first ones.
 const SEMAPHORES_MAX: usize = 1 << 16;
+/// Values that snapshots counted and that are kept at most, 4 bytes each.
+const COUNTED_MAX: usize = 1 << 24;
 /// A snapshot takes some time after its begin: it counts where the set rested for as long as this.
-const SNAPSHOT_NS: i64 = 50_000_000;
+const SNAPSHOT_NS: i64 = queues::SNAPSHOT_NS;
+const SEM_UNDO: i32 = 4096;
 
-/// The depths of queues, and the calls that were lost.
+/// The depths of queues, the calls that were lost, and the values of semaphores if those are wanted too. They are followed over
+/// all calls, for one that is left out would make all values behind it wrong; what is shown is the time that was asked for.
 ///
 /// # Errors
 /// A part that cannot be believed.
-pub fn read(opened: &Opened) -> Result<Vec<Curve>, Error> {
+pub fn read(opened: &Opened, with_semaphores: bool) -> Result<Vec<Curve>, Error> {
     let mut curves = Vec::new();
     for depth in queues::depths(opened)? {
         let name = format!("depth of {}{}", depth.object, on(opened, depth.trace));
-        let (points, is_cut_off) = (depth.changes, depth.is_cut_off);
-        curves.push(Curve { name, how_known: depth.how_known, points, is_cut_off });
+        let points = depth.changes.into_iter().map(|(at_ns, messages)| (at_ns, Some(messages))).collect();
+        let curve = Curve { name, how_known: depth.how_known, points, end_ns: depth.end_ns };
+        curves.extend(curve.within(opened, depth.trace));
     }
     for (trace, of) in opened.traces.iter().enumerate() {
-        let points = losses(of)?;
-        if !points.is_empty() {
-            let name = format!("lost calls{}", on(opened, trace));
-            curves.push(Curve { name, how_known: "counted", points, is_cut_off: false });
-        }
+        let points: Vec<_> = losses(of)?.into_iter().map(|(at_ns, count)| (at_ns, Some(count))).collect();
+        let (name, end_ns) = (format!("lost calls{}", on(opened, trace)), opened.span_ns(trace).1);
+        let curve = Curve { name, how_known: "counted", points, end_ns };
+        curves.extend(curve.within(opened, trace));
+    }
+    if with_semaphores {
+        let mut semaphores = Semaphores::new(opened)?;
+        calls::for_each(&opened.traces, &Selection::everything(), &COLUMNS, |cursor| {
+            semaphores.add(cursor.batch.trace, &cursor.call())?;
+            Ok(true)
+        })?;
+        curves.extend(semaphores.finish(opened)?);
     }
     Ok(curves)
+}
+
+impl Curve {
+    /// What of it lies in the time that is looked at; `None` if nothing does.
+    fn within(mut self, opened: &Opened, trace: usize) -> Option<Curve> {
+        let (start_ns, end_ns) = opened.span_ns(trace);
+        let (since_ns, until_ns) = opened.selection.window_ns(trace);
+        let (from_ns, to_ns) = (since_ns.unwrap_or(start_ns), until_ns.unwrap_or(end_ns));
+        // The last one before holds when the time begins.
+        let before = self.points.partition_point(|(at_ns, _)| *at_ns <= from_ns).saturating_sub(1);
+        self.points.drain(..before);
+        if let Some(first) = self.points.first_mut() {
+            first.0 = first.0.max(from_ns);
+        }
+        self.points.retain(|(at_ns, _)| *at_ns < to_ns);
+        self.end_ns = self.end_ns.min(to_ns);
+        (!self.points.is_empty() && self.end_ns > from_ns).then_some(self)
+    }
 }
 
 /// ` on db1`, of several traces.
@@ -104,7 +137,7 @@ fn read_losses(batch: &Batch, found: &mut Vec<(i64, i64)>) -> Result<(), Error> 
 
 /// The values of semaphores, followed from call to call in the order of their ends.
 #[derive(Debug)]
-pub struct Semaphores {
+struct Semaphores {
     sets: BTreeMap<(usize, i64), Set>,
     room: Room,
 }
@@ -130,23 +163,24 @@ struct Set {
 struct Value {
     /// `None`: not known.
     now: Option<i64>,
-    points: Vec<(i64, i64)>,
-    is_cut_off: bool,
+    points: Vec<(i64, Option<i64>)>,
+    /// When there was no room for a point any more.
+    cut_off_ns: Option<i64>,
+    /// Whether some process's end gives back what it took: that is in no call.
+    has_undo: bool,
 }
 
 impl Semaphores {
     /// With what snapshots counted.
-    ///
-    /// # Errors
-    /// A part that cannot be believed.
-    pub fn new(opened: &Opened) -> Result<Semaphores, Error> {
+    fn new(opened: &Opened) -> Result<Semaphores, Error> {
         let columns = ["object_ref", "snapshot_ns", "phase", "sem_values"];
         let ends_only = opened.traces.iter().any(Trace::has_many_snapshots);
-        let read = |batch: &Batch, found: &mut Vec<Counted>| read_values(batch, ends_only, found);
+        let room = AtomicUsize::new(COUNTED_MAX);
+        let read = |batch: &Batch, found: &mut Vec<Counted>| read_values(batch, ends_only, &room, found);
         let mut rows = scan::collect(&opened.traces, &tables::OBJECTS, &columns, read)?;
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.0, row.1)));
-        let mut semaphores =
-            Semaphores { sets: BTreeMap::new(), room: Room { semaphores: SEMAPHORES_MAX, points: POINTS_MAX } };
+        rows.sort_unstable_by_key(|row| Reverse((row.0, row.1)));
+        let room = Room { semaphores: SEMAPHORES_MAX, points: POINTS_MAX };
+        let mut semaphores = Semaphores { sets: BTreeMap::new(), room };
         for (set, at_ns, values) in rows {
             semaphores.sets.entry(set).or_default().counted.push((at_ns, values));
         }
@@ -154,10 +188,7 @@ impl Semaphores {
     }
 
     /// Adds the next call.
-    ///
-    /// # Errors
-    /// A column cannot be believed.
-    pub fn add(&mut self, trace: usize, call: &Call<'_>) -> Result<(), Error> {
+    fn add(&mut self, trace: usize, call: &Call<'_>) -> Result<(), Error> {
         let (Some(object_ref), Some(end_ns)) = (call.int64("object_ref")?, call.int64("end_ns")?) else {
             return Ok(());
         };
@@ -165,6 +196,9 @@ impl Semaphores {
             return Ok(());
         }
         let Semaphores { sets, room } = self;
+        if sets.len() >= SEMAPHORES_MAX && !sets.contains_key(&(trace, object_ref)) {
+            return Ok(());
+        }
         let set = sets.entry((trace, object_ref)).or_default();
         set.take_counts(end_ns, room);
         match (call.text("syscall")?, call.text("command")?, call.int32("sem_num")?) {
@@ -172,30 +206,30 @@ impl Semaphores {
             (Some("semget"), _, _) if call.is_true("created")? => {
                 let count = call.int32("sem_count")?.unwrap_or(0);
                 let followed = count.min(i32::try_from(room.semaphores).unwrap_or(i32::MAX));
-                (0..followed).for_each(|number| set.set(number, end_ns, 0, room));
+                (0..followed).for_each(|number| set.set(number, end_ns, Some(0), room));
             }
             (Some("semop" | "semtimedop"), ..) => {
-                for (number, operation, _) in call.operations()? {
-                    set.change(number, end_ns, operation.into(), room);
+                for (number, operation, flags) in call.operations()? {
+                    set.change(number, end_ns, (operation, flags), room);
                 }
             }
             (_, Some("SETVAL" | "GETVAL"), Some(number)) => {
                 if let Some(value) = call.int32("sem_value")? {
-                    set.set(number, end_ns, value.into(), room);
+                    set.set(number, end_ns, Some(value.into()), room);
                 }
             }
             // To what is not recorded.
-            (_, Some("SETALL"), _) => set.values.values_mut().for_each(|value| value.now = None),
+            (_, Some("SETALL"), _) => {
+                let numbers: Vec<i32> = set.values.keys().copied().collect();
+                numbers.into_iter().for_each(|number| set.set(number, end_ns, None, room));
+            }
             _ => {}
         }
         Ok(())
     }
 
     /// The curves of those that changed.
-    ///
-    /// # Errors
-    /// A part that cannot be believed.
-    pub fn finish(mut self, opened: &Opened) -> Result<Vec<Curve>, Error> {
+    fn finish(mut self, opened: &Opened) -> Result<Vec<Curve>, Error> {
         let Semaphores { sets, room } = &mut self;
         sets.values_mut().for_each(|set| set.take_counts(i64::MAX, room));
         let wanted: Wanted = self.sets.keys().copied().collect();
@@ -203,10 +237,14 @@ impl Semaphores {
         let mut curves = Vec::new();
         for ((trace, object_ref), set) in self.sets {
             let object = lifetimes.label(trace, object_ref);
+            let removed_ns = lifetimes.get(trace, object_ref).and_then(|life| life.removed_ns);
             let changed = set.values.into_iter().filter(|(_, value)| value.points.len() > 1);
-            for (number, Value { points, is_cut_off, .. }) in changed {
+            for (number, Value { points, cut_off_ns, has_undo, .. }) in changed {
                 let name = format!("value of {object}[{number}]{}", on(opened, trace));
-                curves.push(Curve { name, how_known: "reconstructed", points, is_cut_off });
+                let how_known =
+                    if has_undo { "reconstructed, but for what SEM_UNDO gave back" } else { "reconstructed" };
+                let end_ns = cut_off_ns.or(removed_ns).unwrap_or(opened.span_ns(trace).1);
+                curves.extend(Curve { name, how_known, points, end_ns }.within(opened, trace));
             }
         }
         Ok(curves)
@@ -219,25 +257,27 @@ impl Set {
         while let Some((at_ns, values)) = self.counted.pop_if(|(at_ns, _)| *at_ns <= until_ns) {
             let rested = until_ns > at_ns.saturating_add(SNAPSHOT_NS);
             if rested || !self.was_counted {
-                (0..).zip(values).for_each(|(number, value)| self.set(number, at_ns, value.into(), room));
+                (0..).zip(values).for_each(|(number, value)| self.set(number, at_ns, Some(value.into()), room));
             }
             self.was_counted = true;
         }
     }
 
-    fn set(&mut self, number: i32, at_ns: i64, value: i64, room: &mut Room) {
+    /// `None`: to what nobody knows.
+    fn set(&mut self, number: i32, at_ns: i64, value: Option<i64>, room: &mut Room) {
         if !self.values.contains_key(&number) {
             let Some(left) = room.semaphores.checked_sub(1) else { return };
             room.semaphores = left;
         }
         let semaphore = self.values.entry(number).or_default();
-        semaphore.now = Some(value);
+        semaphore.now = value;
         semaphore.keep(at_ns, room);
     }
 
-    fn change(&mut self, number: i32, at_ns: i64, operation: i64, room: &mut Room) {
+    fn change(&mut self, number: i32, at_ns: i64, (operation, flags): (i32, i32), room: &mut Room) {
         if let Some(semaphore) = self.values.get_mut(&number) {
-            semaphore.now = semaphore.now.map(|value| value.saturating_add(operation));
+            semaphore.has_undo |= flags & SEM_UNDO != 0;
+            semaphore.now = semaphore.now.map(|value| value.saturating_add(operation.into()));
             semaphore.keep(at_ns, room);
         }
     }
@@ -246,12 +286,12 @@ impl Set {
 impl Value {
     /// Calls of different processors can return in another order than they took effect: never below 0.
     fn keep(&mut self, at_ns: i64, room: &mut Room) {
-        let Some(value) = self.now.map(|value| value.max(0)) else { return };
-        if self.points.last().is_some_and(|last| last.1 == value) {
+        let value = self.now.map(|value| value.max(0));
+        if self.cut_off_ns.is_some() || self.points.last().and_then(|last| last.1) == value {
             return;
         }
         match room.points.checked_sub(1) {
-            None => self.is_cut_off = true,
+            None => self.cut_off_ns = Some(at_ns),
             Some(left) => {
                 room.points = left;
                 self.points.push((at_ns, value));
@@ -263,11 +303,13 @@ impl Value {
 /// A set, when it was looked at, and its values.
 type Counted = ((usize, i64), i64, Vec<i32>);
 
-fn read_values(batch: &Batch, ends_only: bool, found: &mut Vec<Counted>) -> Result<(), Error> {
+fn read_values(batch: &Batch, ends_only: bool, room: &AtomicUsize, found: &mut Vec<Counted>) -> Result<(), Error> {
     let (refs, times, phases) = (batch.int64("object_ref")?, batch.int64("snapshot_ns")?, batch.text("phase")?);
     let is_wanted = |row: &usize| !ends_only || matches!(phases.get(*row), Some("start" | "end"));
     for row in (0..batch.rows()).filter(is_wanted) {
-        if let Some(values) = batch.numbers("sem_values", row)? {
+        let Some(values) = batch.numbers("sem_values", row)? else { continue };
+        let take = |left: usize| left.checked_sub(values.len());
+        if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
             found.push(((batch.trace, refs.value(row)), times.value(row), values));
         }
     }

@@ -68,8 +68,8 @@ impl Finding {
         self.grade < Grade::Suspect
     }
 
-    /// For people; `show` names the trace where there are several.
-    fn paragraph(&self, traces: &[Trace], zone: Zone) -> Vec<Line> {
+    /// What, of which object, since when; and in which trace where there are several. Escaped.
+    pub fn heading(&self, traces: &[Trace], zone: Zone) -> String {
         let object = self.object.as_deref().map(|object| format!(" {}", human::escape(object))).unwrap_or_default();
         let since = self.since_ns.map(|ns| format!(", since {}", human::instant(ns, zone))).unwrap_or_default();
         let of = match traces {
@@ -77,7 +77,12 @@ impl Finding {
             _ => None,
         };
         let of = of.unwrap_or_default();
-        let head = format!("{} {}{object}{since}{of}", self.grade.name(), self.kind.replace('_', " "));
+        format!("{}{object}{since}{of}", self.kind.replace('_', " "))
+    }
+
+    /// For people.
+    fn paragraph(&self, traces: &[Trace], zone: Zone) -> Vec<Line> {
+        let head = format!("{} {}", self.grade.name(), self.heading(traces, zone));
         let mut lines = vec![Line { sign: "", text: head, is_heading: true }];
         let mut add = |sign, text: &str| lines.push(Line { sign, text: human::escape(text), is_heading: false });
         add("", &self.what);

@@ -29,6 +29,7 @@ pub mod names;
 mod numbering;
 pub mod opened;
 pub mod ordered;
+mod output;
 pub mod packed;
 mod page;
 mod pages;

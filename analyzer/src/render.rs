@@ -274,7 +274,7 @@ fn json_text(text: &str) -> String {
 }
 
 /// Escapes what JSON allows in strings but a terminal must not see; outside strings there is nothing of it.
-fn harmless(json: &str) -> Cow<'_, str> {
+pub fn harmless(json: &str) -> Cow<'_, str> {
     if !json.chars().any(human::is_unsafe) {
         return Cow::Borrowed(json);
     }

@@ -103,6 +103,16 @@ impl Trace {
         self.parts_of(table).iter().filter_map(|p| p.listed).map(|l| l.rows).fold(0, u64::saturating_add)
     }
 
+    /// That its files are not all there is to know, and what helps; `None` if other readers see what this one does.
+    pub fn incomplete(&self) -> Option<&'static str> {
+        if self.recovered.is_some() {
+            return Some("its log holds rows that no other reader would see; complete it first: ipc-analyzer repair");
+        }
+        self.parts_of(&tables::SESSION)
+            .is_empty()
+            .then_some("it has no table session: the recording was cut short at once")
+    }
+
     /// Whether there are so many rows of snapshots that only the first and the last one are looked at, so that a long
     /// recording does not fill the memory.
     pub fn has_many_snapshots(&self) -> bool {

@@ -12,6 +12,7 @@
 //! The command line is above the environment, that above the file, that above the defaults.
 
 use clap::{Arg, ArgAction, Command};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -35,6 +36,16 @@ pub fn with_settings(command: Command, file: Option<&Path>) -> Result<Command, S
         command.mut_args(|arg| with_setting(arg, &name, &prefix, &table))
     };
     Ok(commands.iter().fold(command, |command, name| command.mut_subcommand(name, of_command)))
+}
+
+/// Whether the command line only asks how to use the program: then a file that is wrong must not be in the way.
+pub fn is_for_help(arguments: impl Iterator<Item = OsString>) -> bool {
+    let is_help = |(place, word): (usize, OsString)| match word.to_str() {
+        Some("-h" | "--help" | "-V" | "--version") => true,
+        Some("help" | "completions") => place == 0,
+        _ => false,
+    };
+    arguments.enumerate().any(is_help)
 }
 
 /// Where the file of a program is: `IPC_ANALYZER_CONFIG`, else `ipctrace/ipc-analyzer.toml` in the user's folder of
@@ -99,8 +110,9 @@ fn with_setting(arg: Arg, command: &str, prefix: &str, table: &Table) -> Arg {
     let found = of_command.or_else(|| table.get(&long)).and_then(text_of);
     let arg = arg.env(format!("{prefix}_{}", long.replace('-', "_").to_uppercase())).hide_env(true);
     match (found, arg.get_action()) {
-        (Some(text), ArgAction::SetTrue) => arg.default_value(text),
-        (Some(text), _) => arg.default_value(text).hide_default_value(false),
+        // A default is as good as an answer.
+        (Some(text), ArgAction::SetTrue) => arg.default_value(text).required(false),
+        (Some(text), _) => arg.default_value(text).required(false),
         (None, _) => arg,
     }
 }

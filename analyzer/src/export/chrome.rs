@@ -4,6 +4,7 @@
 use super::timeline::{Detail, Process, Slice, Thread, Timeline, Wake};
 use crate::curves::Curve;
 use crate::error::Error;
+use crate::render;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -23,7 +24,7 @@ impl<W: Write> Chrome<W> {
     fn event(&mut self, event: &Value) -> Result<(), Error> {
         let before = if self.is_empty { "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n" } else { ",\n" };
         self.is_empty = false;
-        write!(self.out, "{before}{event}")?;
+        write!(self.out, "{before}{}", render::harmless(&event.to_string()))?;
         Ok(())
     }
 
@@ -74,7 +75,7 @@ impl<W: Write> Timeline for Chrome<W> {
     }
 
     fn curve(&mut self, curve: &Curve) -> Result<(), Error> {
-        for (at_ns, value) in &curve.points {
+        for (at_ns, value) in curve.points.iter().filter_map(|(at_ns, value)| Some((at_ns, (*value)?))) {
             let ts = self.at_us(*at_ns);
             self.event(&json!({"ph": "C", "name": curve.name, "pid": 0, "ts": ts, "args": {"value": value}}))?;
         }

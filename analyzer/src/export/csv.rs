@@ -1,8 +1,8 @@
 //! A file per table, as CSV: every column, for spreadsheets and programs that read nothing better.
 
-use super::refused;
 use crate::error::Error;
 use crate::opened::Opened;
+use crate::output::refused;
 use crate::part::{self, Checksum};
 use crate::progress::Progress;
 use crate::queries::show;

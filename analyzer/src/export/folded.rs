@@ -48,9 +48,15 @@ pub fn write(opened: &Opened, weight: Weight, out: &mut impl Write) -> Result<()
     Ok(out.flush()?)
 }
 
+/// What of a name is kept: names of threads have 15 bytes, those of functions can be as long as this.
+const NAME_CHARS: usize = 256;
+/// Sites that a thread tells apart; further ones have no stack.
+const SITES_MAX: usize = 1 << 18;
+
 /// A frame's name: what separates frames and lines is in none.
 fn frame(name: &str) -> String {
-    human::escape(name).replace(';', ":")
+    let name: String = name.chars().take(NAME_CHARS).collect();
+    human::escape(&name).replace(';', ":")
 }
 
 struct Sites {
@@ -100,7 +106,8 @@ impl Query for Sites {
             let text = |text: Option<&str>| frame(text.unwrap_or("?"));
             let object = kinds.get(row).map(|kind| frame(&object(kind, int64_at(ids, row), names.get(row))));
             let frames = [text(comms.get(row)), text(syscalls.get(row)), object.unwrap_or_default()];
-            *sites.entry((batch.trace, int64_at(stacks, row), frames)).or_default() += sum;
+            let stack = int64_at(stacks, row).filter(|_| sites.len() < SITES_MAX);
+            *sites.entry((batch.trace, stack, frames)).or_default() += sum;
         }
         Ok(())
     }

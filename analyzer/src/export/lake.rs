@@ -1,24 +1,29 @@
 //! A lake: the parts of many traces as they are, in folders by table, host, date and trace, as Hive, Spark and DuckDB name
 //! them. Nothing is encoded again, so that it costs a copy.
 
-use super::refused;
 use crate::error::Error;
 use crate::human;
 use crate::opened::Opened;
-use crate::part;
+use crate::output::refused;
+use crate::part::{self, Checksum};
 use crate::progress::Progress;
 use crate::trace::Trace;
 use chrono::DateTime;
+use ipc_schema::tables::SESSION;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Adds the traces to `lake`; one that is there already is replaced.
 ///
 /// # Errors
-/// A part is not what was recorded, or the disk refuses.
+/// A trace is not complete, a part is not what was recorded, or the disk refuses.
 pub fn write(opened: &Opened, lake: &Path) -> Result<(), Error> {
+    for trace in &opened.traces {
+        if let Some(what) = trace.incomplete() {
+            return Err(Error::Usage(format!("{}: {what}", trace.name())));
+        }
+    }
     let parts = || opened.traces.iter().flat_map(|trace| trace.parts.values().flatten());
     let bytes = parts().map(|part| part.bytes).sum();
     let progress = Progress::new("copying", bytes);
@@ -30,7 +35,8 @@ pub fn write(opened: &Opened, lake: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// First into a folder beside the tables, so that nobody reads half a trace.
+/// First into a folder beside the tables, so that nobody reads half a file. Then each table takes the place of the old one;
+/// `session`, which the views begin with, comes last.
 fn add(trace: &Trace, lake: &Path, progress: &Progress) -> Result<(), Error> {
     fs::create_dir_all(lake).map_err(|error| refused(lake, &error))?;
     let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(lake);
@@ -39,6 +45,7 @@ fn add(trace: &Trace, lake: &Path, progress: &Progress) -> Result<(), Error> {
         let folder = unfinished.path().join(table);
         fs::create_dir(&folder).map_err(|error| refused(&folder, &error))?;
         for part in parts {
+            part::open(part, Checksum::Verified)?; // one file that is no Parquet would spoil all of a table
             let path = folder.join(part.path.file_name().unwrap_or_default());
             let mut file = File::create(&path).map_err(|error| refused(&path, &error))?;
             part::copy(part, &mut file)?;
@@ -47,12 +54,13 @@ fn add(trace: &Trace, lake: &Path, progress: &Progress) -> Result<(), Error> {
         }
     }
     let place = place_of(trace);
-    for table in trace.parts.keys() {
+    let mut tables: Vec<&str> = trace.parts.keys().copied().collect();
+    tables.sort_by_key(|table| *table == SESSION.name);
+    for table in tables {
         let to = lake.join(table).join(&place);
-        let parent = to.parent().unwrap_or(lake);
-        let moved = fs::create_dir_all(parent).and_then(|()| remove(&to));
-        let moved = moved.and_then(|()| fs::rename(unfinished.path().join(table), &to));
-        moved.map_err(|error| refused(&to, &error))?;
+        let (new, old) = (unfinished.path().join(table), unfinished.path().join(format!("{table}.old")));
+        let moved = fs::create_dir_all(to.parent().unwrap_or(lake)).and_then(|()| put_aside(&to, &old));
+        moved.and_then(|()| fs::rename(new, &to)).map_err(|error| refused(&to, &error))?;
     }
     Ok(())
 }
@@ -72,8 +80,8 @@ fn escaped(value: &str) -> String {
     if escaped.is_empty() { "__HIVE_DEFAULT_PARTITION__".to_owned() } else { escaped }
 }
 
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
+fn put_aside(folder: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(folder, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

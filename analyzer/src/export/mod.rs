@@ -10,11 +10,11 @@ mod timeline;
 use crate::cli::Which;
 use crate::error::Error;
 use crate::opened::Opened;
+use crate::output::{self, Output};
 use crate::render;
 use chrome::Chrome;
 use perfetto::Perfetto;
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 /// What the folders of a lake say of the files in them, from the outermost to the innermost.
@@ -43,7 +43,7 @@ pub struct Export {
 const EXAMPLES: &str = "\
 Examples:
   ipc-analyzer export --to perfetto -o trace.pftrace TRACE   open it in https://ui.perfetto.dev
-  ipc-analyzer export --to chrome TRACE --since -10s > trace.json
+  ipc-analyzer export --to chrome TRACE --since -10s > calls.json
   ipc-analyzer export --to folded TRACE | flamegraph.pl > flames.svg
   ipc-analyzer export --to csv -o tables TRACE               one file per table
   ipc-analyzer export --to lake -o lake TRACE                one of the traces of a fleet";
@@ -72,27 +72,29 @@ impl Export {
         let opened = self.which.open()?;
         render::write_marks_to_stderr(&opened.marks(0));
         match self.to {
-            Form::Perfetto => self.perfetto(&opened),
-            Form::Chrome => timeline::write(&opened, &mut Chrome::new(self.file()?, start_ns(&opened))),
-            Form::Folded => folded::write(&opened, self.weight, &mut self.file()?),
             Form::Csv => csv::write(&opened, self.folder(&opened)?),
             Form::Lake => lake::write(&opened, self.folder(&opened)?),
+            Form::Perfetto | Form::Chrome | Form::Folded => self.file(&opened),
         }
     }
 
-    fn perfetto(&self, opened: &Opened) -> Result<(), Error> {
-        if self.output.is_none() && io::stdout().is_terminal() {
+    fn file(&self, opened: &Opened) -> Result<(), Error> {
+        if self.to == Form::Perfetto && self.output.is_none() && io::stdout().is_terminal() {
             return Err(Error::Usage("it is no text; name a file: -o trace.pftrace".to_owned()));
         }
-        let offset_ns = opened.traces.first().map_or(0, |trace| trace.manifest.session.clock_offset_ns);
-        timeline::write(opened, &mut Perfetto::new(self.file()?, start_ns(opened), offset_ns))
-    }
-
-    /// The file, or stdout.
-    fn file(&self) -> Result<Box<dyn Write>, Error> {
-        let Some(path) = &self.output else { return Ok(Box::new(BufWriter::new(io::stdout().lock()))) };
-        let file = File::create(path).map_err(|error| refused(path, &error))?;
-        Ok(Box::new(BufWriter::new(file)))
+        let mut out = Output::new(self.output.as_deref(), &opened.traces)?;
+        match self.to {
+            Form::Perfetto => {
+                // Its clock began first.
+                let sessions = opened.traces.iter().map(|trace| &trace.manifest.session);
+                let offset_ns =
+                    sessions.min_by_key(|session| session.start_ns).map_or(0, |first| first.clock_offset_ns);
+                timeline::write(opened, &mut Perfetto::new(&mut out, start_ns(opened), offset_ns))?;
+            }
+            Form::Chrome => timeline::write(opened, &mut Chrome::new(&mut out, start_ns(opened)))?,
+            _ => folded::write(opened, self.weight, &mut out)?,
+        }
+        out.finish()
     }
 
     /// The folder, for forms that need one and take whole traces.
@@ -100,15 +102,13 @@ impl Export {
         if !opened.selection.is_everything() {
             return Err(Error::Usage("whole traces are exported so: leave out the filters".to_owned()));
         }
-        self.output.as_deref().ok_or_else(|| Error::Usage("it is a folder of files; name it: -o FOLDER".to_owned()))
+        let folder = self.output.as_deref();
+        let folder = folder.ok_or_else(|| Error::Usage("it is a folder of files; name it: -o FOLDER".to_owned()))?;
+        output::refuse_traces(folder, &opened.traces).map(|()| folder)
     }
 }
 
 /// When the first recording began, nanoseconds since the epoch.
 fn start_ns(opened: &Opened) -> i64 {
     opened.traces.iter().map(|trace| trace.manifest.session.start_ns).min().unwrap_or(0)
-}
-
-fn refused(path: &Path, error: &io::Error) -> Error {
-    Error::Usage(format!("cannot write {}: {error}", path.display()))
 }

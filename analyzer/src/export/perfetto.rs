@@ -149,8 +149,9 @@ const SEQUENCE: u32 = 1;
 /// Names that are no operations.
 const WAKES: &str = "wakes";
 const WOKEN: &str = "woken";
-/// Packets that are written at a time.
+/// Packets that are written at a time, and the bytes of their texts.
 const PACKETS: usize = 4096;
+const TEXT_BYTES: usize = 4 << 20;
 /// Tracks are told apart by one number: in its highest bits stands what they are of.
 const PROCESS: u64 = 1 << 60;
 const THREAD: u64 = 2 << 60;
@@ -165,6 +166,8 @@ pub struct Perfetto<W> {
     /// What is subtracted from an instant to have the boot clock.
     clock_offset_ns: i64,
     curves: u64,
+    /// Of the texts in `packets`.
+    text_bytes: usize,
 }
 
 impl<W: Write> Perfetto<W> {
@@ -173,7 +176,7 @@ impl<W: Write> Perfetto<W> {
     pub fn new(out: W, start_ns: i64, clock_offset_ns: i64) -> Perfetto<W> {
         let all: Vec<&str> = catalogue::OPERATIONS.iter().copied().chain([WAKES, WOKEN]).collect();
         let names = all.iter().copied().zip(1..).collect();
-        let mut perfetto = Perfetto { out, packets: Vec::new(), names, clock_offset_ns, curves: 0 };
+        let mut perfetto = Perfetto { out, packets: Vec::new(), names, clock_offset_ns, curves: 0, text_bytes: 0 };
         let clocks = vec![
             Clock { clock_id: BOOTTIME, timestamp: perfetto.boot_ns(start_ns) },
             Clock { clock_id: REALTIME, timestamp: start_ns.max(0).unsigned_abs() },
@@ -209,11 +212,12 @@ impl<W: Write> Perfetto<W> {
     fn push(&mut self, packet: TracePacket) -> Result<(), Error> {
         let of_sequence = TracePacket { trusted_packet_sequence_id: SEQUENCE, sequence_flags: NEEDS_STATE, ..packet };
         self.packets.push(of_sequence);
-        if self.packets.len() < PACKETS { Ok(()) } else { self.write() }
+        if self.packets.len() < PACKETS && self.text_bytes < TEXT_BYTES { Ok(()) } else { self.write() }
     }
 
     /// Traces one after the other are a trace.
     fn write(&mut self) -> Result<(), Error> {
+        self.text_bytes = 0;
         let packet = std::mem::take(&mut self.packets);
         self.out.write_all(&Trace { packet }.encode_to_vec())?;
         Ok(())
@@ -248,6 +252,7 @@ impl<W: Write> Timeline for Perfetto<W> {
 
     fn slice(&mut self, slice: &Slice<'_>) -> Result<(), Error> {
         let track_uuid = THREAD | slice.thread.number;
+        self.text_bytes += slice.details.iter().map(|(_, detail)| detail.bytes()).sum::<usize>();
         let begin = TrackEvent {
             r#type: SLICE_BEGIN,
             track_uuid,
@@ -284,8 +289,8 @@ impl<W: Write> Timeline for Perfetto<W> {
             counter: Some(CounterDescriptor { unit: UNIT_COUNT }),
             ..TrackDescriptor::default()
         })?;
-        for (at_ns, value) in &curve.points {
-            let counter_value = Some(*value);
+        for (at_ns, value) in curve.points.iter().filter_map(|(at_ns, value)| Some((at_ns, (*value)?))) {
+            let counter_value = Some(value);
             self.event(
                 *at_ns,
                 TrackEvent { r#type: COUNTER, track_uuid: uuid, counter_value, ..TrackEvent::default() },

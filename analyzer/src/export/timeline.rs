@@ -3,14 +3,15 @@
 
 use crate::batch::{Batch, int64_at};
 use crate::calls::{self, Call};
-use crate::curves::{self, Curve, Semaphores};
+use crate::curves::{self, Curve};
 use crate::error::Error;
 use crate::human::Zone;
 use crate::names::{Processes, Threads, Wanted};
 use crate::opened::Opened;
+use crate::query::{GroupStatistics, Query};
 use crate::scan;
-use hashbrown::{HashMap, HashSet};
-use ipc_schema::tables;
+use hashbrown::HashMap;
+use ipc_schema::tables::{self, Table};
 
 /// A file that shows time from left to right.
 pub trait Timeline {
@@ -101,6 +102,16 @@ pub enum Detail<'a> {
     Text(std::borrow::Cow<'a, str>),
 }
 
+impl Detail<'_> {
+    /// What it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Detail::Int(_) => size_of::<i64>(),
+            Detail::Text(text) => text.len(),
+        }
+    }
+}
+
 /// A wait that somebody ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Wake<'a> {
@@ -139,10 +150,9 @@ const PIDS: i32 = 10_000_000;
 /// A part that cannot be believed; the file cannot be written.
 pub fn write(opened: &Opened, timeline: &mut impl Timeline) -> Result<(), Error> {
     let threads = announce(opened, timeline)?;
-    let (mut wakes, mut semaphores) = (0, Semaphores::new(opened)?);
+    let mut wakes = 0;
     calls::for_each(&opened.traces, &opened.selection, &calls::all_columns(), |cursor| {
         let (trace, call) = (cursor.batch.trace, cursor.call());
-        semaphores.add(trace, &call)?;
         let thread_of = |column: &str| Ok::<_, Error>(call.int64(column)?.and_then(|id| threads.get(&(trace, id))));
         let Some(thread) = thread_of("thread_id")? else { return Ok(true) };
         let start_ns = call.int64("start_ns")?.unwrap_or(0);
@@ -159,10 +169,7 @@ pub fn write(opened: &Opened, timeline: &mut impl Timeline) -> Result<(), Error>
         }
         Ok(true)
     })?;
-    for curve in semaphores.finish(opened)?.into_iter().chain(curves::read(opened)?) {
-        if curve.is_cut_off {
-            anstream::eprintln!("{}: more changes than are shown; ask for less with --since and --until", curve.name);
-        }
+    for curve in curves::read(opened, true)? {
         timeline.curve(&curve)?;
     }
     timeline.finish()
@@ -170,9 +177,7 @@ pub fn write(opened: &Opened, timeline: &mut impl Timeline) -> Result<(), Error>
 
 /// Tells of the processes and threads that called or woke.
 fn announce(opened: &Opened, timeline: &mut impl Timeline) -> Result<HashMap<(usize, i64), Thread>, Error> {
-    let columns = ["thread_id", "waker_thread_id"];
-    let found = scan::collect(&opened.traces, &tables::CALLS, &columns, distinct_threads)?;
-    let wanted: Wanted = found.into_iter().collect();
+    let wanted = scan::fold(&opened.traces, &opened.selection, &ThreadsQuery)?;
     let known = Threads::read(&opened.traces, &wanted)?;
     let of_processes: Wanted =
         wanted.iter().filter_map(|(trace, id)| Some((*trace, known.get(*trace, *id)?.process_id))).collect();
@@ -205,11 +210,35 @@ fn announce(opened: &Opened, timeline: &mut impl Timeline) -> Result<HashMap<(us
     Ok(threads)
 }
 
-fn distinct_threads(batch: &Batch, found: &mut Vec<(usize, i64)>) -> Result<(), Error> {
-    let (own, wakers) = (batch.int64("thread_id")?, batch.int64("waker_thread_id")?);
-    let all = (0..batch.rows()).flat_map(|row| [int64_at(own, row), int64_at(wakers, row)]).flatten();
-    found.extend(all.collect::<HashSet<i64>>().into_iter().map(|id| (batch.trace, id)));
-    Ok(())
+/// Who called, and who woke.
+struct ThreadsQuery;
+
+impl Query for ThreadsQuery {
+    type Partial = Wanted;
+
+    fn table(&self) -> &'static Table {
+        &tables::CALLS
+    }
+
+    fn columns(&self, _: &dyn GroupStatistics) -> Vec<&'static str> {
+        vec!["thread_id", "waker_thread_id"]
+    }
+
+    fn empty(&self) -> Wanted {
+        Wanted::new()
+    }
+
+    fn fold(&self, wanted: &mut Wanted, batch: &Batch) -> Result<(), Error> {
+        for column in ["thread_id", "waker_thread_id"] {
+            let ids = batch.int64(column)?;
+            wanted.extend((0..batch.rows()).filter_map(|row| Some((batch.trace, int64_at(ids, row)?))));
+        }
+        Ok(())
+    }
+
+    fn merge(&self, into: &mut Wanted, from: Wanted) {
+        into.extend(from);
+    }
 }
 
 fn details<'a>(call: &Call<'a>) -> Result<Vec<(&'static str, Detail<'a>)>, Error> {

@@ -57,13 +57,11 @@ pub struct Edge {
 impl Graph {
     /// From the edges of `deadlocks`; `None` without any.
     pub fn new(deadlocks: &Collected) -> Option<Graph> {
-        let mut nodes: BTreeMap<(i64, i64), (String, bool)> = BTreeMap::new();
+        let mut nodes: BTreeMap<Key<'_>, (String, bool)> = BTreeMap::new();
         let mut arrows = Vec::new();
         for edge in deadlocks.rows("edge") {
             let (Some(waits), Some(holds)) = (edge.int("process_id"), edge.int("holder_process_id")) else { continue };
-            let trace = edge
-                .text("trace_id")
-                .map_or(0, |id| id.bytes().fold(0, |sum: i64, byte| sum.wrapping_mul(31) + i64::from(byte)));
+            let trace = edge.text("trace_id").unwrap_or_default();
             let name = |pid: Option<i64>, comm: Option<&str>| {
                 human::escape(&format!(
                     "{} {}",
@@ -90,9 +88,10 @@ impl Graph {
     }
 }
 
-type Key = (i64, i64);
+/// The trace and the process.
+type Key<'a> = (&'a str, i64);
 
-fn draw(nodes: &BTreeMap<Key, (String, bool)>, arrows: &[(Key, Key, String)]) -> Graph {
+fn draw(nodes: &BTreeMap<Key<'_>, (String, bool)>, arrows: &[(Key<'_>, Key<'_>, String)]) -> Graph {
     let count = nodes.len().min(NODES_MAX);
     // So far apart that neighbours on the circle have room for a label between them.
     let radius = if count == 1 { 0.0 } else { (count as f64 * 250.0 / TAU).max(130.0) };
@@ -101,15 +100,15 @@ fn draw(nodes: &BTreeMap<Key, (String, bool)>, arrows: &[(Key, Key, String)]) ->
         let angle = TAU * number as f64 / count as f64 - TAU / 4.0;
         (middle_x + radius * angle.cos(), middle_y + radius * 0.62 * angle.sin())
     };
-    let places: BTreeMap<Key, (f64, f64)> =
+    let places: BTreeMap<Key<'_>, (f64, f64)> =
         nodes.keys().take(count).enumerate().map(|(i, key)| (*key, at(i))).collect();
-    let node = |(key, (name, waits)): (&Key, &(String, bool))| {
+    let node = |(key, (name, waits)): (&Key<'_>, &(String, bool))| {
         let (x, y) = places.get(key)?;
         let (x, y) = (x - NODE.0 / 2.0, y - NODE.1 / 2.0);
         let (width, height) = (NODE.0 as i64, NODE.1 as i64);
         Some(Node { x: x as i64, y: y as i64, width, height, name: name.clone(), waits: *waits })
     };
-    let edge = |(from, to, label): &(Key, Key, String)| {
+    let edge = |(from, to, label): &(Key<'_>, Key<'_>, String)| {
         let (from, to) = (places.get(from)?, places.get(to)?);
         Some(arrow(*from, *to, label))
     };

@@ -6,11 +6,15 @@ use crate::render;
 use crate::report::{Answer, Column, Unit, Value};
 
 /// Rows of a table that are kept at most: figures are drawn from them.
-const ROWS_MAX: usize = 4096;
+const ROWS_MAX: usize = 1 << 16;
 
 /// The tables of an answer.
 #[derive(Debug, Default)]
-pub struct Collected(Vec<Kept>);
+pub struct Collected {
+    tables: Vec<Kept>,
+    /// What is to be said behind them.
+    pub closing: Vec<String>,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -49,18 +53,23 @@ impl Collected {
     /// # Errors
     /// A part that cannot be believed.
     pub fn new(answer: Answer<'_>) -> Result<Collected, Error> {
-        let mut kept = Vec::new();
+        let mut tables = Vec::new();
         for table in answer.tables {
             let mut rows = table.rows;
             let first = rows.by_ref().take(ROWS_MAX).collect::<Result<Vec<_>, _>>()?;
             let (section, title, columns) = (table.section, table.title, table.columns);
-            kept.push(Kept { section, title, columns, rows: first, more: rows.count() });
+            tables.push(Kept { section, title, columns, rows: first, more: rows.count() });
         }
-        Ok(Collected(kept))
+        Ok(Collected { tables, closing: answer.closing })
+    }
+
+    /// How many rows of a section are not kept.
+    pub fn more(&self, section: &str) -> usize {
+        self.table(section).map_or(0, |table| table.more)
     }
 
     fn table(&self, section: &str) -> Option<&Kept> {
-        self.0.iter().find(|table| table.section.unwrap_or_default() == section)
+        self.tables.iter().find(|table| table.section.unwrap_or_default() == section)
     }
 
     /// The rows of a section; of an answer without sections that of no name.

@@ -9,12 +9,13 @@ use crate::query::{GroupStatistics, Query};
 use crate::scan;
 use arrow::array::Array;
 use hashbrown::HashMap;
+use ipc_schema::catalogue::OPERATIONS;
 use ipc_schema::tables::{self, Table};
 use std::cmp::Reverse;
 
 /// Parts of the time.
 const COLUMNS: i64 = 80;
-/// Where steps of the duration begin: 0, 100 ns, 200 ns, 500 ns and on, up to 5,000 s.
+/// Where steps of the duration begin: 0, 100 ns, 200 ns, 500 ns and on, up to 2,000 s.
 const STEPS: usize = 33;
 /// Operations that are shown: those that took longest.
 const SHOWN: usize = 8;
@@ -26,7 +27,7 @@ const AXIS_HEIGHT: i64 = 20;
 #[derive(Clone, Debug)]
 pub struct Heat {
     /// The operation.
-    pub name: String,
+    pub name: &'static str,
     /// Height of the drawing.
     pub height: i64,
     /// Where the axis is.
@@ -71,8 +72,8 @@ impl Default for Counts {
 /// A part that cannot be believed.
 pub fn read(opened: &Opened, scale: &Scale) -> Result<Vec<Heat>, Error> {
     let counts = scan::fold(&opened.traces, &opened.selection, &HeatQuery { scale: *scale })?;
-    let mut counts: Vec<(String, Counts)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| (Reverse(a.1.total_ns), &a.0).cmp(&(Reverse(b.1.total_ns), &b.0)));
+    let mut counts: Vec<(&str, Counts)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| (Reverse(a.1.total_ns), a.0).cmp(&(Reverse(b.1.total_ns), b.0)));
     counts.truncate(SHOWN);
     Ok(counts.into_iter().map(|(name, counts)| draw(name, &counts, scale)).collect())
 }
@@ -89,7 +90,7 @@ fn step_of(duration_ns: i64) -> usize {
     (1..STEPS).rev().find(|step| begin_ns(*step) <= duration_ns).unwrap_or(0)
 }
 
-fn draw(name: String, counts: &Counts, scale: &Scale) -> Heat {
+fn draw(name: &'static str, counts: &Counts, scale: &Scale) -> Heat {
     let count = |column: i64, step: usize| counts.cells[column as usize * STEPS + step];
     let used: Vec<usize> = (0..STEPS).filter(|step| (0..COLUMNS).any(|column| count(column, *step) > 0)).collect();
     let (first, last) = (used.first().copied().unwrap_or(0), used.last().copied().unwrap_or(0));
@@ -117,7 +118,7 @@ fn draw(name: String, counts: &Counts, scale: &Scale) -> Heat {
     let labels =
         (first..=last).map(|step| (y(step) + ROW_HEIGHT - 3, human::duration(begin_ns(step).into()))).collect();
     let axis_y = y(first) + ROW_HEIGHT;
-    Heat { name: human::escape(&name), height: axis_y + AXIS_HEIGHT, axis_y, cells, labels, ticks: scale.ticks() }
+    Heat { name, height: axis_y + AXIS_HEIGHT, axis_y, cells, labels, ticks: scale.ticks() }
 }
 
 struct HeatQuery {
@@ -125,7 +126,7 @@ struct HeatQuery {
 }
 
 impl Query for HeatQuery {
-    type Partial = HashMap<String, Counts>;
+    type Partial = HashMap<&'static str, Counts>;
 
     fn table(&self) -> &'static Table {
         &tables::CALLS
@@ -141,7 +142,8 @@ impl Query for HeatQuery {
 
     fn fold(&self, found: &mut Self::Partial, batch: &Batch) -> Result<(), Error> {
         let (syscalls, ends, durations) = (batch.text("syscall")?, batch.int64("end_ns")?, batch.int64("duration_ns")?);
-        let mut of_syscalls: Vec<Option<Counts>> = vec![None; syscalls.values.len()];
+        let mut of_syscalls: Vec<Option<Counts>> = Vec::new();
+        of_syscalls.resize_with(syscalls.values.len(), || None);
         for row in 0..batch.rows() {
             let ended = int64_at(ends, row).zip(int64_at(durations, row));
             let (Some((end_ns, duration_ns)), Some(syscall)) = (ended, syscalls.index(row)) else { continue };
@@ -151,7 +153,9 @@ impl Query for HeatQuery {
         }
         for (index, counts) in of_syscalls.into_iter().enumerate() {
             if let Some(counts) = counts {
-                add(found.entry(syscalls.values.value(index).to_owned()).or_default(), &counts);
+                // Anything else is no trace's.
+                let name = OPERATIONS.iter().find(|name| **name == syscalls.values.value(index)).unwrap_or(&"?");
+                add(found.entry(*name).or_default(), &counts);
             }
         }
         Ok(())

@@ -18,6 +18,8 @@ pub struct Matrix {
     pub wakers: Vec<String>,
     /// Who waits, and for how long for each of those.
     pub rows: Vec<(String, Vec<Cell>)>,
+    /// Pairs that are not in it: those with the shortest waits.
+    pub more: usize,
 }
 
 /// A cell.
@@ -39,7 +41,8 @@ impl Matrix {
         let (waiter, waker) = if has_names { ("comm", "waker_comm") } else { ("waiter", "waker") };
         let mut sums: HashMap<(&str, &str), (i128, i128)> = HashMap::new();
         for pair in contention.rows("pair") {
-            let names = (pair.text(waiter).unwrap_or("?"), pair.text(waker).unwrap_or(NOBODY));
+            let names =
+                (pair.text(waiter).unwrap_or("?"), pair.text(waker).filter(|name| *name != "-").unwrap_or(NOBODY));
             let sum = sums.entry(names).or_default();
             sum.0 += i128::from(pair.int("wait_total_ns").unwrap_or(0));
             sum.1 += i128::from(pair.int("waits").unwrap_or(0));
@@ -66,6 +69,7 @@ impl Matrix {
         Some(Matrix {
             wakers: wakers.iter().map(|name| human::escape(name)).collect(),
             rows: rows.map(|(name, row)| (human::escape(name), row.iter().map(cell).collect())).collect(),
+            more: contention.more("pair"),
         })
     }
 }

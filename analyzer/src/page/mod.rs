@@ -15,6 +15,7 @@ use crate::finding::{self, Finding};
 use crate::groups::Dimension;
 use crate::human::{self, Zone};
 use crate::opened::Opened;
+use crate::output::Output;
 use crate::queries::contention::Contention;
 use crate::queries::deadlocks::Deadlocks;
 use crate::queries::failures::Failures;
@@ -23,7 +24,7 @@ use crate::queries::queues::Queues;
 use crate::queries::races::Races;
 use crate::queries::signals::Signals;
 use crate::queries::{Ask, latency};
-use crate::report::{Answer, Severity};
+use crate::report::{Answer, Mark, Severity};
 use askama::Template;
 use bars::Bars;
 use clap::{Args, Command};
@@ -32,8 +33,7 @@ use grid::{Collected, Grid};
 use heat::Heat;
 use matrix::Matrix;
 use scale::Scale;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use steps::Steps;
 
@@ -91,6 +91,8 @@ struct Section {
     command: String,
     figures: Vec<Figure>,
     grids: Vec<Grid>,
+    /// What is to be known of the numbers.
+    notes: Vec<String>,
     /// What is said where there is nothing to show.
     nothing: &'static str,
 }
@@ -117,10 +119,10 @@ impl Report {
     pub fn run(&self) -> Result<(), Error> {
         let opened = self.which.open()?;
         let page = Page::new(&opened)?.render().map_err(io::Error::other)?;
-        let Some(path) = &self.output else { return Ok(io::stdout().lock().write_all(page.as_bytes())?) };
-        let refused = |error: io::Error| Error::Usage(format!("cannot write {}: {error}", path.display()));
-        let mut file = BufWriter::new(File::create(path).map_err(refused)?);
-        file.write_all(page.as_bytes()).and_then(|()| file.flush()).map_err(refused)?;
+        let mut out = Output::new(self.output.as_deref(), &opened.traces)?;
+        out.write_all(page.as_bytes())?;
+        out.finish()?;
+        let Some(path) = &self.output else { return Ok(()) };
         let size = human::bytes(page.len() as u64);
         anstream::eprintln!("{}: {size}; open it in a browser", path.display());
         Ok(())
@@ -176,8 +178,7 @@ impl Page {
         let trace = names.join(" ");
         let answers = Answers::ask(opened)?;
         let marks = opened.marks(answers.before_trace);
-        let marked =
-            |mark: &crate::report::Mark| Marked { is_loss: mark.severity == Severity::Loss, text: mark.text.clone() };
+        let marked = |mark: &Mark| Marked { is_loss: mark.severity == Severity::Loss, text: mark.text.clone() };
         Ok(Page {
             title: match names.as_slice() {
                 [one] => format!("IPC of {one}"),
@@ -186,7 +187,7 @@ impl Page {
             version: env!("CARGO_PKG_VERSION"),
             facts: facts(opened),
             marks: marks.iter().map(marked).collect(),
-            findings: answers.findings.iter().map(Found::new).collect(),
+            findings: answers.findings.iter().map(|finding| Found::new(finding, opened)).collect(),
             sections: sections(opened, &answers, &trace)?,
         })
     }
@@ -203,16 +204,19 @@ fn facts(opened: &Opened) -> Vec<(&'static str, String)> {
         facts.push(("host", format!("{}, {} {}", session.host, session.kernel, session.arch)));
         facts.extend(session.command.clone().map(|command| ("command", command)));
     }
+    if !opened.selection.is_everything() {
+        // As it was typed: the numbers of the commands below are those of the same filters.
+        let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        facts.push(("asked", format!("only some calls, by the filters of: ipc-analyzer {}", words.join(" "))));
+    }
     facts.into_iter().map(|(name, text)| (name, human::escape(&text))).collect()
 }
 
 impl Found {
-    fn new(finding: &Finding) -> Found {
-        let object = finding.object.as_deref().map(|object| format!(" {}", human::escape(object))).unwrap_or_default();
-        let since = finding.since_ns.map(|ns| format!(", since {}", human::instant(ns, Zone::Utc))).unwrap_or_default();
+    fn new(finding: &Finding, opened: &Opened) -> Found {
         Found {
             grade: finding.grade.name(),
-            heading: format!("{}{object}{since}", finding.kind.replace('_', " ")),
+            heading: finding.heading(&opened.traces, Zone::Utc),
             what: human::escape(&finding.what),
             remedy: human::escape(&finding.remedy),
             doubts: finding.doubts.iter().map(|doubt| human::escape(doubt)).collect(),
@@ -247,6 +251,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("latency --by syscall"),
             figures: heat,
             grids: vec![latency.grid("", 16)],
+            notes: latency.closing.iter().map(|line| human::escape(line)).collect(),
             nothing: "No call was recorded.",
         },
         Section {
@@ -256,7 +261,8 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("contention"),
             figures: Matrix::new(contention).into_iter().map(Figure::Matrix).collect(),
             grids: vec![contention.grid("semaphore", 12)],
-            nothing: "No call waited for another.",
+            notes: contention.closing.iter().map(|line| human::escape(line)).collect(),
+            nothing: "No call used a semaphore or a queue that is known.",
         },
         Section {
             id: "queues",
@@ -266,7 +272,8 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("queues"),
             figures: curves,
             grids: vec![queues.grid("queue", 12)],
-            nothing: "No queue and no semaphore was used.",
+            notes: queues.closing.iter().map(|line| human::escape(line)).collect(),
+            nothing: "No queue was used, and no call waited for a semaphore.",
         },
         Section {
             id: "failures",
@@ -275,6 +282,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("failures"),
             figures: Vec::new(),
             grids: vec![limits(&answers.findings), failures.grid("failure", 20)],
+            notes: failures.closing.iter().map(|line| human::escape(line)).collect(),
             nothing: "No call failed.",
         },
         Section {
@@ -284,6 +292,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("deadlocks"),
             figures: Graph::new(deadlocks).into_iter().map(Figure::Graph).collect(),
             grids: vec![deadlocks.grid("waiter", 12)],
+            notes: deadlocks.closing.iter().map(|line| human::escape(line)).collect(),
             nothing: "No call was waiting at the end.",
         },
         Section {
@@ -293,6 +302,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("leaks"),
             figures: Vec::new(),
             grids: vec![leaks.grid("object", 20), leaks.grid("creator", 8)],
+            notes: leaks.closing.iter().map(|line| human::escape(line)).collect(),
             nothing: "No object was left.",
         },
         Section {
@@ -303,6 +313,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("signals"),
             figures: bars::of_signals(signals, &scale).into_iter().map(Figure::Bars).collect(),
             grids: vec![signals.grid("pending", 12), signals.grid("blocked", 12)],
+            notes: signals.closing.iter().map(|line| human::escape(line)).collect(),
             nothing: "No thread blocked a signal, or signal calls were not recorded.",
         },
     ])

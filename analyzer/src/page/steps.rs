@@ -1,9 +1,8 @@
 //! Depths of queues and values of semaphores over time, as steps.
 
-use super::grid::Collected;
-use super::scale::{LEFT, Scale, Tick, WIDTH};
-use crate::calls;
-use crate::curves::{self, COLUMNS, Curve, Semaphores};
+use super::grid::{Collected, Row};
+use super::scale::{Scale, Tick};
+use crate::curves::{self, Curve};
 use crate::error::Error;
 use crate::human;
 use crate::opened::Opened;
@@ -42,19 +41,14 @@ pub struct Steps {
 /// # Errors
 /// A part that cannot be believed.
 pub fn read(opened: &Opened, contention: &Collected, scale: &Scale) -> Result<Vec<Steps>, Error> {
-    let mut curves = curves::read(opened)?;
-    let mut found = shown(std::mem::take(&mut curves), scale);
-    let waited = |row: &super::grid::Row<'_>| {
-        row.int("sem_num").is_some() && (row.int("contended").unwrap_or(0) > 0 || row.int("open").unwrap_or(0) > 0)
+    let waited = |row: &Row<'_>| {
+        row.text("side").is_none() && (row.int("contended").unwrap_or(0) > 0 || row.int("open").unwrap_or(0) > 0)
     };
-    if contention.rows("semaphore").any(|row| waited(&row)) {
-        let mut semaphores = Semaphores::new(opened)?;
-        calls::for_each(&opened.traces, &opened.selection, &COLUMNS, |cursor| {
-            semaphores.add(cursor.batch.trace, &cursor.call())?;
-            Ok(true)
-        })?;
-        found.extend(shown(semaphores.finish(opened)?, scale));
-    }
+    let with_semaphores = contention.rows("semaphore").any(|row| waited(&row));
+    let (values, others) =
+        curves::read(opened, with_semaphores)?.into_iter().partition(|curve| curve.name.starts_with("value"));
+    let mut found = shown(others, scale);
+    found.extend(shown(values, scale));
     Ok(found)
 }
 
@@ -65,34 +59,46 @@ fn shown(mut curves: Vec<Curve>, scale: &Scale) -> Vec<Steps> {
     curves.iter().map(|curve| draw(curve, scale)).collect()
 }
 
-/// A column of the drawing holds the least and the greatest of its values: no spike is lost.
+/// A column of the drawing holds the least and the greatest of its values: no spike is lost. Where nothing is known there is no
+/// line.
 fn draw(curve: &Curve, scale: &Scale) -> Steps {
-    let most = curve.points.iter().map(|point| point.1).max().unwrap_or(0).max(1);
+    let most = curve.points.iter().filter_map(|point| point.1).max().unwrap_or(0).max(1);
     let y =
         |value: i64| TOP + HEIGHT - (i128::from(value.clamp(0, most)) * i128::from(HEIGHT) / i128::from(most)) as i64;
-    let (mut path, mut last) = (String::new(), None);
-    let mut points = curve.points.iter().peekable();
-    while let Some((at_ns, first)) = points.next() {
-        let x = scale.x(*at_ns);
-        let (mut least, mut greatest, mut end) = (*first, *first, *first);
-        while let Some((_, value)) = points.next_if(|(next_ns, _)| scale.x(*next_ns) == x) {
-            (least, greatest, end) = (least.min(*value), greatest.max(*value), *value);
-        }
-        // Writing to a String cannot fail.
-        let _ = match last {
-            None => write!(path, "M{x} {}", y(*first)),
-            Some(_) => write!(path, "H{x}V{}", y(*first)),
-        };
-        if least < greatest {
-            let _ = write!(path, "V{}V{}", y(greatest), y(least));
-        }
-        let _ = write!(path, "V{}", y(end));
-        last = Some(x);
-    }
+    let (mut path, mut area, mut begun) = (String::new(), String::new(), None);
     let bottom = TOP + HEIGHT;
-    let begin = curve.points.first().map_or(LEFT, |(at_ns, _)| scale.x(*at_ns));
-    let _ = write!(path, "H{}", LEFT + WIDTH);
-    let area = format!("{path}V{bottom}H{begin}Z");
+    let mut points = curve.points.iter().copied().peekable();
+    while let Some((at_ns, first)) = points.next() {
+        let x = scale.x(at_ns);
+        let (mut all, mut end) = (vec![first], first);
+        while let Some((_, value)) = points.next_if(|(next_ns, _)| scale.x(*next_ns) == x) {
+            all.push(value);
+            end = value;
+        }
+        let known = || all.iter().copied().flatten();
+        // Writing to a String cannot fail.
+        if begun.is_some() {
+            let _ = write!(path, "H{x}");
+        }
+        if let (Some(least), Some(greatest)) = (known().min(), known().max()) {
+            if begun.is_none() {
+                let _ = write!(path, "M{x} {}", y(least));
+                begun = Some((path.rfind('M').unwrap_or(0), x));
+            }
+            let _ = write!(path, "V{}V{}", y(greatest), y(least));
+            if let Some(end) = end {
+                let _ = write!(path, "V{}", y(end));
+            }
+        }
+        if let (None, Some((from, begin))) = (end, begun) {
+            let _ = write!(area, "{}V{bottom}H{begin}Z", &path[from..]);
+            begun = None;
+        }
+    }
+    if let Some((from, begin)) = begun {
+        let _ = write!(path, "H{}", scale.x(curve.end_ns));
+        let _ = write!(area, "{}V{bottom}H{begin}Z", &path[from..]);
+    }
     Steps {
         name: human::escape(&curve.name),
         how_known: curve.how_known,

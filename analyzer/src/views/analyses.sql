@@ -205,7 +205,7 @@ WINDOW of_queue AS (PARTITION BY trace_id, object_ref ORDER BY end_ns, call_id);
 
 -- view queue_depth_steps: the depth of each queue between two changes of it, and whether it was full; made again from the calls
 -- and from what snapshots counted
-WITH moved AS (SELECT trace_id, object_ref, max(end_ns) AS last_ns FROM queue_moves GROUP BY trace_id, object_ref),
+WITH moved AS (SELECT trace_id, object_ref, max(end_ns) AS last_ns FROM queue_calls GROUP BY trace_id, object_ref),
 room AS (SELECT trace_id, object_ref, max(queue_max_messages) AS most FROM calls GROUP BY trace_id, object_ref),
 bytes AS (
     SELECT trace_id, object_ref, @of_greatest(max_bytes, snapshot_ns) AS max_bytes FROM objects GROUP BY trace_id, object_ref
@@ -308,12 +308,13 @@ measured AS (
         @rounded(sum(@huge(depth) * (to_ns - from_ns)), sum(to_ns - from_ns)) AS mean_depth
     FROM queue_depth_steps GROUP BY trace_id, object_ref
 )
-SELECT m.trace_id, m.object_ref, greatest(m.max_depth, coalesce(t.deepest, 0)) AS max_depth, m.mean_depth,
-    CAST(m.known_ns AS BIGINT) AS known_ns, CAST(m.empty_ns AS BIGINT) AS empty_ns,
+SELECT q.trace_id, q.object_ref, greatest(coalesce(m.max_depth, 0), coalesce(t.deepest, 0)) AS max_depth, m.mean_depth,
+    CAST(coalesce(m.known_ns, 0) AS BIGINT) AS known_ns, CAST(coalesce(m.empty_ns, 0) AS BIGINT) AS empty_ns,
     CAST(coalesce(f.full_ns, 0) AS BIGINT) AS full_ns
-FROM measured m
-    LEFT JOIN full_total f ON f.trace_id = m.trace_id AND f.object_ref = m.object_ref
-    LEFT JOIN told t ON t.trace_id = m.trace_id AND t.object_ref = m.object_ref;
+FROM (SELECT DISTINCT trace_id, object_ref FROM queue_calls) q
+    LEFT JOIN measured m ON m.trace_id = q.trace_id AND m.object_ref = q.object_ref
+    LEFT JOIN full_total f ON f.trace_id = q.trace_id AND f.object_ref = q.object_ref
+    LEFT JOIN told t ON t.trace_id = q.trace_id AND t.object_ref = q.object_ref;
 
 -- view queue_depth_over_time: the depth of each queue in sixty parts of the recording
 WITH widths AS (
@@ -335,7 +336,7 @@ SELECT trace_id, object_ref, bucket, any_value(begin_ns) AS from_ns, any_value(f
     @rounded(sum(@huge(depth) * length), sum(length)) AS mean_depth
 FROM cut GROUP BY trace_id, object_ref, bucket;
 
--- view leaks: objects that were still there at the end
+-- view leaks: objects that the snapshot at the end found
 WITH ranked AS (
     SELECT o.*, row_number() OVER (PARTITION BY trace_id, object_ref ORDER BY snapshot_ns DESC) AS place
     FROM objects o WHERE phase = 'end'
@@ -465,7 +466,7 @@ FROM calls_so_far
 WHERE end_ns IS NULL AND syscall IN ('semop', 'semtimedop', 'msgsnd', 'msgrcv', 'mq_timedsend', 'mq_timedreceive');
 
 -- view deadlock_edges: who waits for a semaphore that lacks what is asked, and which processes took more of it than they gave
--- since it was last set
+-- since it was last set; a sum, which knows no order: a first value that was given before anybody took counts as given back
 WITH set_calls AS (
     SELECT trace_id, object_ref, CASE WHEN command = 'SETVAL' THEN sem_num END AS sem_num, max(end_ns) AS reset_ns
     FROM calls WHERE command IN ('SETVAL', 'SETALL') AND outcome = 'ok' AND object_ref IS NOT NULL
@@ -489,4 +490,4 @@ FROM sem_operations w
     JOIN held h ON h.trace_id = w.trace_id AND h.object_ref = w.object_ref AND h.sem_num = w.sem_num
     JOIN latest v ON v.trace_id = w.trace_id AND v.object_ref = w.object_ref
     JOIN processes p ON p.trace_id = h.trace_id AND p.process_id = h.process_id
-WHERE w.end_ns IS NULL AND w.sem_op < 0 AND @element(v.sem_values, w.sem_num) < -w.sem_op;
+WHERE (p.exit_ns IS NULL OR NOT h.undo) AND w.end_ns IS NULL AND w.sem_op < 0 AND @element(v.sem_values, w.sem_num) < -w.sem_op;

@@ -6,6 +6,7 @@ use crate::export::PARTITIONS;
 use crate::trace::Trace;
 use ipc_schema::manifest;
 use ipc_schema::tables::{Column, Kind, Table, twin};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Where tables come from.
@@ -30,7 +31,10 @@ impl Source {
                     let text = format!("{} is a lake: give it alone, or traces", lake.display());
                     return Err(Error::Usage(text));
                 }
-                None => Source::Traces(paths.iter().map(|path| open(path)).collect::<Result<_, _>>()?),
+                None => {
+                    let mut seen = HashSet::new();
+                    Source::Traces(paths.iter().map(|path| open(path, &mut seen)).collect::<Result<_, _>>()?)
+                }
             },
         };
         Ok(source)
@@ -113,14 +117,17 @@ fn is_lake(path: &Path) -> bool {
 }
 
 /// A trace whose parts are all there, with the tables that it has.
-fn open(path: &Path) -> Result<(PathBuf, Vec<&'static str>), Error> {
+fn open(path: &Path, seen: &mut HashSet<String>) -> Result<(PathBuf, Vec<&'static str>), Error> {
     let trace = Trace::open(path)?;
     let usage = |what: &str| Error::Usage(format!("{}: {what}", path.display()));
     if path.is_file() {
         return Err(usage("SQL reads no tar; unpack it first: tar -xf"));
     }
-    if trace.recovered.is_some() {
-        return Err(usage("its log holds rows that SQL would not see; complete it first: ipc-analyzer repair"));
+    if let Some(what) = trace.incomplete() {
+        return Err(usage(what));
+    }
+    if !seen.insert(trace.manifest.trace_id.clone()) {
+        return Err(usage("given twice: its calls would count twice"));
     }
     Ok((located(path)?.into(), trace.parts.keys().copied().collect()))
 }

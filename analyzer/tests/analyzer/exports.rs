@@ -43,7 +43,6 @@ fn a_report_runs_nothing_asks_for_nothing_and_shows_every_section() {
     for forbidden in ["<script", "<img", "http://", "https://", "<iframe", "@import", "url(h"] {
         assert!(!page.to_lowercase().contains(forbidden), "{forbidden}");
     }
-    assert!(page.contains("script&#62;alert(1)"), "the name is there, escaped");
     assert!(is_harmless(&page), "no control character and no change of direction");
     for section in ["findings", "latency", "contention", "queues", "failures", "deadlocks", "leaks", "signals"] {
         assert!(page.contains(&format!("<section id=\"{section}\">")), "{section}");

@@ -52,11 +52,21 @@ fn confined(arguments: &[&str]) -> (Output, Duration) {
     (output, begun.elapsed())
 }
 
-/// A command of the analyzer and how many traces it wants.
+/// What is asked of the analyzer, and of how many traces.
 struct Question {
-    name: String,
+    words: Vec<String>,
     traces: usize,
+    /// What it writes; `None`: whatever `--format` says.
+    form: Option<&'static str>,
 }
+
+/// Those that write something else than answers, and what.
+const EXPORTS: [(&[&str], &str); 4] = [
+    (&["report"], "text"),
+    (&["export", "--to", "perfetto"], "binary"),
+    (&["export", "--to", "chrome"], "json"),
+    (&["export", "--to", "folded"], "text"),
+];
 
 /// What `--help` lists: a new command is put to the test by itself.
 fn questions(trace: &Path, other: &Path) -> Vec<Question> {
@@ -70,9 +80,15 @@ fn questions(trace: &Path, other: &Path) -> Vec<Question> {
         if traces.is_none() {
             println!("skipped: {name} answers neither for one trace nor for two");
         }
-        traces.map(|traces| Question { name: name.to_owned(), traces })
+        traces.map(|traces| Question { words: vec![name.to_owned()], traces, form: None })
     };
-    crate::text::commands().iter().filter_map(|name| question(name)).collect()
+    let export = |(words, form): (&[&str], &'static str)| {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Question { words, traces: 1, form: Some(form) }
+    };
+    let mut questions: Vec<Question> = crate::text::commands().iter().filter_map(|name| question(name)).collect();
+    questions.extend(EXPORTS.map(export));
+    questions
 }
 
 /// A trace that is changed and made whole again, file by file.
@@ -110,12 +126,14 @@ impl<'a> Victim<'a> {
 
     fn ask(&self, question: &Question, format: &str, other: &Path) -> (Output, Duration) {
         let paths = [self.directory.to_str().unwrap(), other.to_str().unwrap()];
-        confined(&[&[question.name.as_str()], &paths[..question.traces], &["--format", format]].concat())
+        let words: Vec<&str> = question.words.iter().map(String::as_str).collect();
+        let form: &[&str] = if question.form.is_none() { &["--format", format] } else { &[] };
+        confined(&[&words, &paths[..question.traces], form].concat())
     }
 
     /// What a command says of the whole trace; asked while it is whole.
     fn right_answer(&self, question: &Question, format: &str, other: &Path) -> Vec<u8> {
-        let key = format!("{} {format}", question.name);
+        let key = format!("{} {format}", question.words.join(" "));
         if let Some(answer) = self.answers.lock().unwrap().get(&key) {
             return answer.clone();
         }
@@ -153,6 +171,9 @@ fn fault(mutation: &Mutation, output: &Output, took: Duration, right: &[u8], for
 
 /// Whether something gets to a terminal that it would obey.
 fn unprintable(shown: &[u8], format: &str) -> Option<String> {
+    if format == "binary" {
+        return None;
+    }
     let Ok(text) = std::str::from_utf8(shown) else { return Some("no UTF-8".to_owned()) };
     if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\n') {
         return Some(format!("the control character {c:?}"));
@@ -193,7 +214,8 @@ impl Run {
         let asked: Vec<(&Question, &str)> = (0..COMMANDS_EACH)
             .map(|i| {
                 let turn = (number * COMMANDS_EACH + i) as usize;
-                (&self.questions[turn % self.questions.len()], FORMATS[turn / self.questions.len() % FORMATS.len()])
+                let question = &self.questions[turn % self.questions.len()];
+                (question, question.form.unwrap_or(FORMATS[turn / self.questions.len() % FORMATS.len()]))
             })
             .collect();
         let right: Vec<Vec<u8>> =
@@ -213,7 +235,11 @@ impl Run {
             seen.2 = seen.2.max(took);
             if let Some(fault) = fault {
                 let said: String = crate::stderr(&output).chars().take(400).collect();
-                let text = format!("{number}: {}: {} --format {format}: {fault}: {said}", mutation.what, question.name);
+                let text = format!(
+                    "{number}: {}: {} --format {format}: {fault}: {said}",
+                    mutation.what,
+                    question.words.join(" ")
+                );
                 println!("{text}");
                 seen.0.push(text);
             }
@@ -265,7 +291,7 @@ fn mutated_traces_are_refused_or_answered() {
         }
     });
     let (faults, outcomes, longest) = run.seen.into_inner().unwrap();
-    let commands: Vec<&str> = run.questions.iter().map(|question| question.name.as_str()).collect();
+    let commands: Vec<String> = run.questions.iter().map(|question| question.words.join(" ")).collect();
     println!(
         "{} mutated traces, {COMMANDS_EACH} of {commands:?} each: {outcomes:?}, the longest {longest:?}",
         last - first

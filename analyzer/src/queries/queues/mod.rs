@@ -12,7 +12,7 @@ mod waiting;
 
 use super::Ask;
 use crate::error::Error;
-use crate::filter;
+use crate::filter::{self, Selection};
 use crate::human;
 use crate::names::{Lifetimes, Processes, Wanted};
 use crate::opened::Opened;
@@ -22,6 +22,7 @@ use calls::QueueCalls;
 use depth::Span;
 use ipc_schema::catalogue::Family;
 use known::KnownQueues;
+pub use queue::SNAPSHOT_NS;
 use queue::{Queue, Settings};
 
 /// The question.
@@ -64,7 +65,7 @@ impl Ask for Queues {
                 starving_ns: self.starving,
                 changes_max: 0,
             };
-            let (of_trace, left_out) = ask_trace(opened, trace, settings)?;
+            let (of_trace, left_out) = ask_trace(opened, trace, &opened.selection, settings)?;
             answered.extend(of_trace);
             if left_out > 0 {
                 let calls = human::counted(left_out.into(), "call");
@@ -87,11 +88,16 @@ fn span(opened: &Opened, trace: usize) -> Span {
 }
 
 /// The queues of a trace in the order of their numbers, and how many calls found no room.
-fn ask_trace(opened: &Opened, trace: usize, settings: Settings) -> Result<(Vec<Answered>, u64), Error> {
+fn ask_trace(
+    opened: &Opened,
+    trace: usize,
+    selection: &Selection,
+    settings: Settings,
+) -> Result<(Vec<Answered>, u64), Error> {
     let Some(of) = opened.traces.get(trace) else { return Ok((Vec::new(), 0)) };
     let known = KnownQueues::read(of)?;
     let query = QueueCalls { known: &known, settings: &settings, shards: rayon::current_num_threads() };
-    let shards = ordered::fold((trace, of), &opened.selection, Direction::Forwards, &query)?;
+    let shards = ordered::fold((trace, of), selection, Direction::Forwards, &query)?;
     let left_out = shards.iter().map(|shard| shard.calls_left_out).sum();
     let mut answered: Vec<Answered> = Vec::new();
     for (object_ref, mut queue) in shards.into_iter().flat_map(|shard| shard.queues) {
@@ -125,28 +131,30 @@ pub struct DepthCurve {
     pub how_known: &'static str,
     /// Messages, and since when, nanoseconds since the epoch.
     pub changes: Vec<(i64, i64)>,
-    /// Whether there were more changes than are kept.
-    pub is_cut_off: bool,
+    /// Until when the last one holds.
+    pub end_ns: i64,
 }
 
-/// The depth of every queue over time.
+/// The depth of every queue over time, whatever calls were asked for.
 ///
 /// # Errors
 /// A part that cannot be believed.
 pub fn depths(opened: &Opened) -> Result<Vec<DepthCurve>, Error> {
     let mut answered = Vec::new();
     for trace in 0..opened.traces.len() {
-        let span = span(opened, trace);
+        let (from_ns, to_ns) = opened.span_ns(trace);
+        let span = Span { from_ns, to_ns: to_ns.max(from_ns) };
         let queues = opened.traces.get(trace).map(KnownQueues::read).transpose()?.map_or(0, |known| known.len());
         let changes_max = CHANGES_MAX / queues.max(1);
         let settings = Settings { span, full_ns: i64::MAX, starving_ns: i64::MAX, changes_max };
-        answered.extend(ask_trace(opened, trace, settings)?.0);
+        answered.extend(ask_trace(opened, trace, &Selection::everything(), settings)?.0);
     }
     name(opened, &mut answered)?;
     let curve = |of: Answered| {
         let (trace, object, how_known) = (of.trace, of.object, of.queue.how_known());
         let (changes, is_cut_off) = of.queue.depth.into_changes();
-        DepthCurve { trace, object, how_known, changes, is_cut_off }
+        let last_ns = changes.last().map(|(at_ns, _)| *at_ns).filter(|_| is_cut_off);
+        DepthCurve { trace, object, how_known, changes, end_ns: last_ns.unwrap_or(of.end_ns) }
     };
     Ok(answered.into_iter().map(curve).collect())
 }

@@ -10,7 +10,7 @@ use crate::finding::EVIDENCE_MAX;
 use hashbrown::HashMap;
 
 /// A snapshot takes some time after its begin: it counts where the queue rested for as long as this.
-const SNAPSHOT_NS: i64 = 50_000_000;
+pub const SNAPSHOT_NS: i64 = 50_000_000;
 /// Processes that are told apart at a queue.
 const USERS_MAX: usize = 64;
 /// Senders whose waits are shorter than this on average are not held up by a full queue, they are just faster.
@@ -102,8 +102,9 @@ pub struct Queue {
 impl Queue {
     /// One of which nothing was seen yet.
     pub fn new(known: Option<&Known>, settings: &Settings) -> Queue {
+        let is_known = known.is_some();
         let known = known.cloned().unwrap_or_default();
-        let mut depth = Depth::new(settings.span, settings.changes_max);
+        let mut depth = Depth::new(settings.span, if is_known { settings.changes_max } else { 0 });
         if let Some(created_ns) = known.created_ns {
             depth.advance(created_ns);
             depth.set(0, 0);
