@@ -165,7 +165,7 @@ fn fault(mutation: &Mutation, output: &Output, took: Duration, right: &[u8], for
         return Some("no one line that says why".to_owned());
     }
     // What has been written when a later part cannot be believed is no whole document, and cannot be taken for one.
-    let format = if output.status.success() { format } else { "text" };
+    let format = if output.status.success() || format == "binary" { format } else { "text" };
     unprintable(&output.stdout, format).or_else(|| unprintable(&output.stderr, "text"))
 }
 

@@ -106,12 +106,7 @@ fn is_formula(cell: &str) -> bool {
 
 /// Everything that the analyzer says of a trace.
 fn check_answers(trace: &Path) {
-    let help = Command::new(programs::path("ipc-analyzer")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let lines = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let commands = lines.filter_map(|line| line.split_whitespace().next());
-    for command in commands.filter(|command| !["help", "repair", "diff"].contains(command)) {
+    for command in programs::answering_commands().iter().filter(|command| *command != "diff") {
         for format in FORMATS {
             let by: &[&str] = if command == "latency" { &["--by", "comm,object,syscall"] } else { &[] };
             let mut asked = Command::new(programs::path("ipc-analyzer"));

@@ -18,15 +18,9 @@ fn samples() -> Vec<PathBuf> {
     found
 }
 
-/// What `--help` lists, but for what changes a trace and what counts its bytes.
+/// All but what counts the bytes of a trace.
 fn questions() -> Vec<String> {
-    let help = Command::new(programs::path("ipc-analyzer")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let lines = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let names = lines.filter_map(|line| line.split_whitespace().next());
-    let names = names.filter(|name| !["help", "repair", "verify"].contains(name)).map(str::to_owned);
-    names.collect()
+    programs::answering_commands().into_iter().filter(|name| name != "verify").collect()
 }
 
 fn analyzer(arguments: &[&str], traces: &[&Path]) -> Output {
