@@ -4,9 +4,10 @@ use crate::batch::{Batch, int64_at};
 use crate::calls::{self, Call};
 use crate::error::Error;
 use crate::filter::Selection;
+use crate::losses::counts_calls;
 use crate::names::{Lifetimes, Wanted};
 use crate::opened::Opened;
-use crate::queries::queues;
+use crate::queries::queues::{self, SNAPSHOT_NS};
 use crate::scan;
 use crate::trace::Trace;
 use ipc_schema::tables;
@@ -52,8 +53,6 @@ const POINTS_MAX: usize = 1 << 23;
 const SEMAPHORES_MAX: usize = 1 << 16;
 /// Values that snapshots counted and that are kept at most, 4 bytes each.
 const COUNTED_MAX: usize = 1 << 24;
-/// A snapshot takes some time after its begin: it counts where the set rested for as long as this.
-const SNAPSHOT_NS: i64 = queues::SNAPSHOT_NS;
 const SEM_UNDO: i32 = 4096;
 
 /// The depths of queues, the calls that were lost, and the values of semaphores if those are wanted too. They are followed over
@@ -89,9 +88,7 @@ pub fn read(opened: &Opened, with_semaphores: bool) -> Result<Vec<Curve>, Error>
 impl Curve {
     /// What of it lies in the time that is looked at; `None` if nothing does.
     fn within(mut self, opened: &Opened, trace: usize) -> Option<Curve> {
-        let (start_ns, end_ns) = opened.span_ns(trace);
-        let (since_ns, until_ns) = opened.selection.window_ns(trace);
-        let (from_ns, to_ns) = (since_ns.unwrap_or(start_ns), until_ns.unwrap_or(end_ns));
+        let (from_ns, to_ns) = opened.window_ns(trace);
         // The last one before holds when the time begins.
         let before = self.points.partition_point(|(at_ns, _)| *at_ns <= from_ns).saturating_sub(1);
         self.points.drain(..before);
@@ -127,9 +124,7 @@ fn losses(trace: &Trace) -> Result<Vec<(i64, i64)>, Error> {
 
 fn read_losses(batch: &Batch, found: &mut Vec<(i64, i64)>) -> Result<(), Error> {
     let (times, sources, counts) = (batch.int64("to_ns")?, batch.text("source")?, batch.int64("count")?);
-    let is_of_calls = |row: &usize| {
-        sources.get(*row).is_some_and(|source| ipc_schema::losses::by_name(source).is_none_or(|s| s.counts_calls))
-    };
+    let is_of_calls = |row: &usize| sources.get(*row).is_some_and(counts_calls);
     let rows = (0..batch.rows()).filter(is_of_calls);
     found.extend(rows.filter_map(|row| Some((times.value(row), int64_at(counts, row)?))));
     Ok(())

@@ -58,7 +58,7 @@ impl Losses {
 }
 
 /// Whether a source counts calls that are missing; one that this version does not know may.
-fn counts_calls(source: &str) -> bool {
+pub fn counts_calls(source: &str) -> bool {
     ipc_schema::losses::by_name(source).is_none_or(|known| known.counts_calls)
 }
 

@@ -68,6 +68,14 @@ impl Opened {
         self.traces.get(trace).map_or((0, 0), |t| (t.manifest.session.start_ns, t.manifest.session.end_ns))
     }
 
+    /// What is looked at of a recording: all of it, or what `--since` and `--until` leave, nanoseconds since the epoch.
+    pub fn window_ns(&self, trace: usize) -> (i64, i64) {
+        let (start_ns, end_ns) = self.span_ns(trace);
+        let (since_ns, until_ns) = self.selection.window_ns(trace);
+        let from_ns = since_ns.map_or(start_ns, |since_ns| since_ns.clamp(start_ns, end_ns.max(start_ns)));
+        (from_ns, until_ns.map_or(end_ns, |until_ns| until_ns.min(end_ns)).max(from_ns))
+    }
+
     /// What the trace lost of its calls, and whether the question left some out.
     pub fn lost(&self, trace: usize) -> Vec<String> {
         let mut lost = self.traces.get(trace).map_or_else(Vec::new, |of| marks::lost(of, &self.losses, trace));

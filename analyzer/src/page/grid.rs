@@ -1,7 +1,7 @@
 //! The tables of an answer, kept to be looked at, and drawn.
 
 use crate::error::Error;
-use crate::human::Zone;
+use crate::human::{self, Zone};
 use crate::render;
 use crate::report::{Answer, Column, Unit, Value};
 
@@ -12,8 +12,8 @@ const ROWS_MAX: usize = 1 << 16;
 #[derive(Debug, Default)]
 pub struct Collected {
     tables: Vec<Kept>,
-    /// What is to be said behind them.
-    pub closing: Vec<String>,
+    /// What is to be said behind them, escaped.
+    pub notes: Vec<String>,
 }
 
 /// One of them.
@@ -60,7 +60,8 @@ impl Collected {
             let (section, title, columns) = (table.section, table.title, table.columns);
             tables.push(Kept { section, title, columns, rows: first, more: rows.count() });
         }
-        Ok(Collected { tables, closing: answer.closing })
+        let notes = answer.closing.iter().map(|line| human::escape(line)).collect();
+        Ok(Collected { tables, notes })
     }
 
     /// How many rows of a section are not kept.

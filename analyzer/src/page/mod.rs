@@ -251,7 +251,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("latency --by syscall"),
             figures: heat,
             grids: vec![latency.grid("", 16)],
-            notes: latency.closing.iter().map(|line| human::escape(line)).collect(),
+            notes: latency.notes.clone(),
             nothing: "No call was recorded.",
         },
         Section {
@@ -261,7 +261,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("contention"),
             figures: Matrix::new(contention).into_iter().map(Figure::Matrix).collect(),
             grids: vec![contention.grid("semaphore", 12)],
-            notes: contention.closing.iter().map(|line| human::escape(line)).collect(),
+            notes: contention.notes.clone(),
             nothing: "No call used a semaphore or a queue that is known.",
         },
         Section {
@@ -272,7 +272,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("queues"),
             figures: curves,
             grids: vec![queues.grid("queue", 12)],
-            notes: queues.closing.iter().map(|line| human::escape(line)).collect(),
+            notes: queues.notes.clone(),
             nothing: "No queue was used, and no call waited for a semaphore.",
         },
         Section {
@@ -282,7 +282,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("failures"),
             figures: Vec::new(),
             grids: vec![limits(&answers.findings), failures.grid("failure", 20)],
-            notes: failures.closing.iter().map(|line| human::escape(line)).collect(),
+            notes: failures.notes.clone(),
             nothing: "No call failed.",
         },
         Section {
@@ -292,7 +292,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("deadlocks"),
             figures: Graph::new(deadlocks).into_iter().map(Figure::Graph).collect(),
             grids: vec![deadlocks.grid("waiter", 12)],
-            notes: deadlocks.closing.iter().map(|line| human::escape(line)).collect(),
+            notes: deadlocks.notes.clone(),
             nothing: "No call was waiting at the end.",
         },
         Section {
@@ -302,7 +302,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("leaks"),
             figures: Vec::new(),
             grids: vec![leaks.grid("object", 20), leaks.grid("creator", 8)],
-            notes: leaks.closing.iter().map(|line| human::escape(line)).collect(),
+            notes: leaks.notes.clone(),
             nothing: "No object was left.",
         },
         Section {
@@ -313,7 +313,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             command: command("signals"),
             figures: bars::of_signals(signals, &scale).into_iter().map(Figure::Bars).collect(),
             grids: vec![signals.grid("pending", 12), signals.grid("blocked", 12)],
-            notes: signals.closing.iter().map(|line| human::escape(line)).collect(),
+            notes: signals.notes.clone(),
             nothing: "No thread blocked a signal, or signal calls were not recorded.",
         },
     ])

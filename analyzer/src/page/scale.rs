@@ -32,11 +32,7 @@ pub struct Tick {
 impl Scale {
     /// From the first begin to the last end of what is looked at.
     pub fn of(opened: &Opened) -> Scale {
-        let spans = (0..opened.traces.len()).map(|trace| {
-            let (start_ns, end_ns) = opened.span_ns(trace);
-            let (since_ns, until_ns) = opened.selection.window_ns(trace);
-            (since_ns.unwrap_or(start_ns).max(start_ns), until_ns.unwrap_or(end_ns).min(end_ns))
-        });
+        let spans = (0..opened.traces.len()).map(|trace| opened.window_ns(trace));
         let (from_ns, to_ns) = spans.fold((i64::MAX, i64::MIN), |(from, to), (a, b)| (from.min(a), to.max(b)));
         let from_ns = if from_ns == i64::MAX { 0 } else { from_ns };
         Scale { from_ns, to_ns: to_ns.max(from_ns.saturating_add(1)) }

@@ -59,13 +59,15 @@ impl Ask for Queues {
         let mut answered = Vec::new();
         let mut closing = Vec::new();
         for trace in 0..opened.traces.len() {
+            let (from_ns, to_ns) = opened.window_ns(trace);
             let settings = Settings {
-                span: span(opened, trace),
+                span: Span { from_ns, to_ns },
                 full_ns: self.full_for,
                 starving_ns: self.starving,
                 changes_max: 0,
             };
-            let (of_trace, left_out) = ask_trace(opened, trace, &opened.selection, settings)?;
+            let known = KnownQueues::read(&opened.traces[trace])?;
+            let (of_trace, left_out) = ask_trace(opened, trace, &known, &opened.selection, settings)?;
             answered.extend(of_trace);
             if left_out > 0 {
                 let calls = human::counted(left_out.into(), "call");
@@ -79,24 +81,16 @@ impl Ask for Queues {
     }
 }
 
-/// What is looked at of a trace.
-fn span(opened: &Opened, trace: usize) -> Span {
-    let (start_ns, end_ns) = opened.span_ns(trace);
-    let (since_ns, until_ns) = opened.selection.window_ns(trace);
-    let from_ns = since_ns.map_or(start_ns, |since_ns| since_ns.clamp(start_ns, end_ns.max(start_ns)));
-    Span { from_ns, to_ns: until_ns.map_or(end_ns, |until_ns| until_ns.min(end_ns)).max(from_ns) }
-}
-
 /// The queues of a trace in the order of their numbers, and how many calls found no room.
 fn ask_trace(
     opened: &Opened,
     trace: usize,
+    known: &KnownQueues,
     selection: &Selection,
     settings: Settings,
 ) -> Result<(Vec<Answered>, u64), Error> {
     let Some(of) = opened.traces.get(trace) else { return Ok((Vec::new(), 0)) };
-    let known = KnownQueues::read(of)?;
-    let query = QueueCalls { known: &known, settings: &settings, shards: rayon::current_num_threads() };
+    let query = QueueCalls { known, settings: &settings, shards: rayon::current_num_threads() };
     let shards = ordered::fold((trace, of), selection, Direction::Forwards, &query)?;
     let left_out = shards.iter().map(|shard| shard.calls_left_out).sum();
     let mut answered: Vec<Answered> = Vec::new();
@@ -144,10 +138,10 @@ pub fn depths(opened: &Opened) -> Result<Vec<DepthCurve>, Error> {
     for trace in 0..opened.traces.len() {
         let (from_ns, to_ns) = opened.span_ns(trace);
         let span = Span { from_ns, to_ns: to_ns.max(from_ns) };
-        let queues = opened.traces.get(trace).map(KnownQueues::read).transpose()?.map_or(0, |known| known.len());
-        let changes_max = CHANGES_MAX / queues.max(1);
+        let known = KnownQueues::read(&opened.traces[trace])?;
+        let changes_max = CHANGES_MAX / known.len().max(1);
         let settings = Settings { span, full_ns: i64::MAX, starving_ns: i64::MAX, changes_max };
-        answered.extend(ask_trace(opened, trace, &Selection::everything(), settings)?.0);
+        answered.extend(ask_trace(opened, trace, &known, &Selection::everything(), settings)?.0);
     }
     name(opened, &mut answered)?;
     let curve = |of: Answered| {
