@@ -23,9 +23,9 @@ use crate::render::{self, Format, Output};
 use crate::repair;
 use crate::report::{Answer, Severity};
 use crate::views::Views;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use ipc_schema::settings;
+use ipc_schema::command_line;
 use std::path::{Path, PathBuf};
 
 /// Answers questions from IPC traces recorded by ipc-recorder: on any machine, without root.
@@ -331,10 +331,7 @@ impl<C: Ask> Asked<C> {
 /// # Errors
 /// What ended it early.
 pub fn run() -> Result<(), Error> {
-    let is_for_help = settings::is_for_help(std::env::args_os().skip(1));
-    let file = settings::file_of(env!("CARGO_PKG_NAME")).filter(|_| !is_for_help);
-    let command = settings::with_settings(Cli::command(), file.as_deref()).map_err(Error::Usage)?;
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let cli: Cli = command_line::parse().map_err(Error::Usage)?;
     match cli.command {
         Command::Summary(common) => run_summary(&common),
         Command::Latency { by, common } => run_latency(&by, &common),
@@ -353,10 +350,10 @@ pub fn run() -> Result<(), Error> {
         Command::Views(views) => views.run(),
         Command::Verify(common) => run_verify(&common),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut std::io::stdout());
+            command_line::completions::<Cli>(shell);
             Ok(())
         }
-        Command::Pages { folder } => pages(&folder).map_err(Error::Output),
+        Command::Pages { folder } => command_line::pages::<Cli>(&folder).map_err(Error::Output),
         Command::Repair { traces } => traces.iter().try_for_each(|trace| run_repair(trace)),
     }
 }
@@ -412,14 +409,6 @@ fn run_repair(path: &Path) -> Result<(), Error> {
     repaired.damage.iter().for_each(|what| anstream::eprintln!("{name}: {what}"));
     let calls = human::counted(repaired.calls.into(), "call");
     anstream::eprintln!("{name}: {calls} of its log are in parts now; next: ipc-analyzer summary {name}");
-    Ok(())
-}
-
-fn pages(folder: &Path) -> std::io::Result<()> {
-    clap_mangen::generate_to(Cli::command(), folder)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), folder)?;
-    }
     Ok(())
 }
 

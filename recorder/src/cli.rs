@@ -5,19 +5,22 @@ use crate::governor::Share;
 use crate::libraries::{self, Choice};
 use crate::plan::Way;
 use crate::trigger::Trigger;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipc_schema::catalogue::{CATALOGUE, Family, IPC_OPERATIONS, OPERATIONS};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Records System V IPC, POSIX message queue and signal-mask calls with eBPF, into Parquet that ipc-analyzer, DuckDB,
 /// pandas, Polars and Spark open.
 #[derive(Parser)]
 #[command(
+    name = "ipc-recorder",
     version,
-    after_help = "Exit status: 0 done; 1 error; 2 usage; 4 the kernel or the privilege is lacking;\n\
+    after_help = "Options that are not typed are taken from the environment (IPC_RECORDER_MAX_SIZE=2GiB), then from a file:\n\
+    ~/.config/ipctrace/ipc-recorder.toml, else /etc/ipctrace/ipc-recorder.toml.\n\n\
+    Exit status: 0 done; 1 error; 2 usage; 4 the kernel or the privilege is lacking;\n\
     `record -- COMMAND` returns COMMAND's."
 )]
 pub struct Cli {
@@ -40,9 +43,23 @@ pub enum Action {
     #[command(hide = true, name = crate::snapshot::SUBCOMMAND)]
     SnapshotHelper,
     /// Tell what this kernel and this user can record, and what would help.
+    #[command(after_help = "Examples:\n  \
+        ipc-recorder doctor              as this user\n  \
+        sudo ipc-recorder doctor         as root: what is lacking then is the kernel's")]
     Doctor,
     /// List every call that can be recorded, with its numbers.
+    #[command(after_help = "Examples:\n  \
+        ipc-recorder events              every name that record --syscall takes\n  \
+        ipc-recorder events | grep mq_   those of POSIX message queues")]
     Events,
+    /// Print what makes a shell complete the words of this command line.
+    #[command(after_help = "Examples:\n  \
+        source <(ipc-recorder completions bash)              for this shell\n  \
+        ipc-recorder completions fish > ~/.config/fish/completions/ipc-recorder.fish")]
+    Completions {
+        /// Whose
+        shell: Shell,
+    },
     /// Write the man pages and shell completions of this program into a folder.
     #[command(hide = true)]
     Pages { folder: PathBuf },
@@ -162,7 +179,7 @@ pub struct Flight {
 
     /// Write a trace when a call ends that waited for longer: 'wait>5s'; when one has not ended for longer: 'open>30s'; when
     /// one fails: error=ENOSPC. May be given several times; after a trace the next one has to wait for as long as --keep
-    #[arg(long, value_parser = Trigger::parse, value_name = "CONDITION")]
+    #[arg(long, value_parser = Trigger::parse, value_name = "CONDITION", value_delimiter = ',')]
     pub when: Vec<Trigger>,
 
     /// How many traces are written at most
@@ -174,7 +191,10 @@ pub struct Flight {
 }
 
 #[derive(Args)]
-#[command(after_help = "A hang that is already there: ipc-recorder snapshot, then ipc-analyzer summary DIR")]
+#[command(after_help = "Examples:\n  \
+    ipc-recorder snapshot                    a hang that is already there: who waits inside which call, and on what\n  \
+    ipc-recorder snapshot --cmdline -o now   with the command lines of processes\n\n\
+    Then: ipc-analyzer summary DIR")]
 pub struct SnapshotOptions {
     /// Where to write the trace [default: ipctrace-HOST-TIME in the current directory]
     #[arg(short, long, value_name = "DIR")]
@@ -252,18 +272,6 @@ pub enum Exit {
     SysExit,
     /// Kretprobes, for comparison
     Kretprobe,
-}
-
-/// Writes man pages and shell completions.
-///
-/// # Errors
-/// The folder cannot be written.
-pub fn pages(folder: &Path) -> std::io::Result<()> {
-    clap_mangen::generate_to(Cli::command(), folder)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), folder)?;
-    }
-    Ok(())
 }
 
 fn way(text: &str) -> Result<Attach, String> {

@@ -52,9 +52,8 @@ mod waits;
 mod wrappers;
 mod writer;
 
-use clap::Parser;
 use cli::{Action, Cli};
-use ipc_schema::text;
+use ipc_schema::{command_line, text};
 use std::process::ExitCode;
 
 /// Why a command failed: its exit status and one line for the user.
@@ -97,7 +96,18 @@ impl From<std::io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().action {
+    match command_line::parse().map_err(Failure::usage).and_then(|cli: Cli| run(cli.action)) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            anstream::eprintln!("ipc-recorder: {}", text::escape(&failure.message));
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+/// The exit status.
+fn run(action: Action) -> Result<u8, Failure> {
+    match action {
         Action::Record(options) => record::run(&options, None),
         Action::Flight(options) => record::run(&options.record, Some(&options)),
         Action::Snapshot(options) => observer::once(&options),
@@ -105,18 +115,15 @@ fn main() -> ExitCode {
         Action::Pack(options) => pack::run(&options),
         Action::Doctor => doctor::run(),
         Action::Events => events::run(),
-        Action::Pages { folder } => cli::pages(&folder).map(|()| 0).map_err(Failure::from),
+        Action::Completions { shell } => {
+            command_line::completions::<Cli>(shell);
+            Ok(0)
+        }
+        Action::Pages { folder } => command_line::pages::<Cli>(&folder).map(|()| 0).map_err(Failure::from),
         Action::BenchEmptyPair { duration } => attach::EmptyPair::attach().map_err(Failure::from).map(|_pair| {
             eprintln!("attached");
             std::thread::sleep(duration);
             0
         }),
-    };
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(failure) => {
-            anstream::eprintln!("ipc-recorder: {}", text::escape(&failure.message));
-            ExitCode::from(failure.status)
-        }
     }
 }

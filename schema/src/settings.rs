@@ -9,61 +9,79 @@
 //! by = ["comm"]      # for one command, before what stands above
 //! ```
 //!
-//! The command line is above the environment, that above the file, that above the defaults.
+//! The command line is above the environment, that above the file, that above the defaults. The file is
+//! `~/.config/ipctrace/ipc-analyzer.toml`, else `/etc/ipctrace/ipc-analyzer.toml`.
 
+use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Command};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use toml::{Table, Value};
 
-/// Options of this one are asked for anew each time, or make no sense as a habit.
-const NEVER: [&str; 3] = ["help", "version", "output"];
+/// What only asks how to use a program.
+pub(crate) const HELP: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
-/// `command` with the defaults that environment and file give.
-///
-/// # Errors
-/// The file cannot be read, or says what no option is: which, and where.
-pub fn with_settings(command: Command, file: Option<&Path>) -> Result<Command, String> {
-    let table = file.map(read).transpose()?.unwrap_or_default();
-    let prefix = command.get_name().replace('-', "_").to_uppercase();
-    let commands: Vec<String> = command.get_subcommands().map(|of| of.get_name().to_owned()).collect();
-    check(&command, &table).map_err(|what| match file {
-        Some(file) => format!("{}: {what}", file.display()),
-        None => what,
-    })?;
-    let of_command = |command: Command| {
-        let name = command.get_name().to_owned();
-        command.mut_args(|arg| with_setting(arg, &name, &prefix, &table))
-    };
-    Ok(commands.iter().fold(command, |command, name| command.mut_subcommand(name, of_command)))
+/// These say what one run is about: they make no sense as a habit, and would contradict what is typed.
+const NEVER: [&str; 6] = ["help", "version", "output", "pid", "follow", "all"];
+
+/// What a file says, if there is one.
+#[derive(Default)]
+pub(crate) struct Settings {
+    path: PathBuf,
+    table: Table,
 }
 
-/// Whether the command line only asks how to use the program: then a file that is wrong must not be in the way.
-pub fn is_for_help(arguments: impl Iterator<Item = OsString>) -> bool {
-    let is_help = |(place, word): (usize, OsString)| match word.to_str() {
-        Some("-h" | "--help" | "-V" | "--version") => true,
-        Some("help" | "completions") => place == 0,
-        _ => false,
-    };
-    arguments.enumerate().any(is_help)
-}
-
-/// Where the file of a program is: `IPC_ANALYZER_CONFIG`, else `ipctrace/ipc-analyzer.toml` in the user's folder of
-/// settings, if it is there.
-pub fn file_of(program: &str) -> Option<PathBuf> {
-    let named = format!("{}_CONFIG", program.replace('-', "_").to_uppercase());
-    if let Some(path) = std::env::var_os(named).filter(|path| !path.is_empty()) {
-        return Some(path.into());
+impl Settings {
+    /// Those of `program`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no TOML.
+    pub(crate) fn of(program: &str) -> Result<Settings, String> {
+        match file_of(program) {
+            None => Ok(Settings::default()),
+            Some(path) => Settings::read(path),
+        }
     }
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
-    let folder =
-        std::env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home)?;
-    Some(folder.join("ipctrace").join(format!("{program}.toml"))).filter(|path| path.exists())
+
+    fn read(path: PathBuf) -> Result<Settings, String> {
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let table = text.parse().map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Settings { path, table })
+    }
+
+    /// `command` with the defaults that environment and file give.
+    ///
+    /// # Errors
+    /// The file says what no option is: which, and where.
+    pub(crate) fn applied_to(&self, command: Command) -> Result<Command, String> {
+        check(&command, &self.table).map_err(|what| format!("{}: {what}", self.path.display()))?;
+        let prefix = environment_name(command.get_name());
+        let names: Vec<String> = public(&command).map(|of| of.get_name().to_owned()).collect();
+        let of_command = |command: Command| {
+            let name = command.get_name().to_owned();
+            command.mut_args(|arg| with_setting(arg, &name, &prefix, &self.table))
+        };
+        Ok(names.iter().fold(command, |command, name| command.mut_subcommand(name, of_command)))
+    }
 }
 
-fn read(file: &Path) -> Result<Table, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    text.parse().map_err(|error| format!("{}: {error}", file.display()))
+/// Where the file of a program is: `IPC_ANALYZER_CONFIG`, else in the user's folder of settings, else in the machine's.
+fn file_of(program: &str) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(path) = variable(&format!("{}_CONFIG", environment_name(program))) {
+        return Some(path);
+    }
+    let user = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
+    let folders = user.into_iter().chain([PathBuf::from("/etc")]);
+    let mut files = folders.map(|folder| folder.join("ipctrace").join(format!("{program}.toml")));
+    files.find(|file| file.exists())
+}
+
+fn environment_name(name: &str) -> String {
+    name.replace('-', "_").to_uppercase()
+}
+
+fn public(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|of| !of.is_hide_set())
 }
 
 fn is_setting(arg: &Arg) -> bool {
@@ -73,8 +91,7 @@ fn is_setting(arg: &Arg) -> bool {
 /// Every word of the file must mean something.
 fn check(command: &Command, table: &Table) -> Result<(), String> {
     for (key, value) in table {
-        let of_command = command.get_subcommands().filter(|of| !of.is_hide_set()).find(|of| of.get_name() == key);
-        match (of_command, value) {
+        match (public(command).find(|of| of.get_name() == key), value) {
             (Some(of), Value::Table(settings)) => {
                 for (key, value) in settings {
                     check_setting([of].into_iter(), key, value)
@@ -82,7 +99,7 @@ fn check(command: &Command, table: &Table) -> Result<(), String> {
                 }
             }
             (None, Value::Table(_)) => return Err(format!("[{key}] is no command")),
-            _ => check_setting(command.get_subcommands(), key, value)?,
+            _ => check_setting(public(command), key, value)?,
         }
     }
     Ok(())
@@ -93,7 +110,7 @@ fn check_setting<'a>(commands: impl Iterator<Item = &'a Command>, key: &str, val
     for arg in commands.flat_map(Command::get_arguments).filter(|arg| is_setting(arg)) {
         known.extend(arg.get_long());
         if arg.get_long() == Some(key) {
-            return text_of(value)
+            return words_of(value)
                 .map(drop)
                 .ok_or_else(|| format!("{key}: neither a text, a number, true or false, nor a list of them"));
         }
@@ -107,23 +124,31 @@ fn check_setting<'a>(commands: impl Iterator<Item = &'a Command>, key: &str, val
 fn with_setting(arg: Arg, command: &str, prefix: &str, table: &Table) -> Arg {
     let Some(long) = arg.get_long().filter(|_| is_setting(&arg)).map(str::to_owned) else { return arg };
     let of_command = table.get(command).and_then(Value::as_table).and_then(|settings| settings.get(&long));
-    let found = of_command.or_else(|| table.get(&long)).and_then(text_of);
-    let arg = arg.env(format!("{prefix}_{}", long.replace('-', "_").to_uppercase())).hide_env(true);
+    let found = of_command.or_else(|| table.get(&long)).and_then(words_of);
+    let arg = arg.env(format!("{prefix}_{}", environment_name(&long))).hide_env(true);
+    let arg = match arg.get_action() {
+        // 1 and yes, as people write in an environment.
+        ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
+        _ => arg,
+    };
     match (found, arg.get_action()) {
         // A default is as good as an answer.
-        (Some(text), ArgAction::SetTrue) => arg.default_value(text).required(false),
-        (Some(text), _) => arg.default_value(text).required(false),
+        (Some(words), ArgAction::Append) => arg.default_values(words).required(false),
+        (Some(words), _) => arg.default_value(words.join(",")).required(false),
         (None, _) => arg,
     }
 }
 
-/// As it would be typed; lists with commas.
-fn text_of(value: &Value) -> Option<String> {
+/// As they would be typed.
+fn words_of(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Integer(number) => Some(number.to_string()),
-        Value::Boolean(value) => Some(value.to_string()),
-        Value::Array(values) => values.iter().map(text_of).collect::<Option<Vec<_>>>().map(|texts| texts.join(",")),
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Boolean(value) => Some(vec![value.to_string()]),
+        Value::Array(values) => {
+            let words: Option<Vec<Vec<String>>> = values.iter().map(words_of).collect();
+            words.map(|words| words.concat())
+        }
         _ => None,
     }
 }
@@ -133,6 +158,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
+    use std::io::Write;
 
     fn command() -> Command {
         let by = Arg::new("by").long("by").value_delimiter(',').default_value("syscall");
@@ -142,9 +168,9 @@ mod tests {
     }
 
     fn ask(table: &str, arguments: &[&str]) -> Result<(Vec<String>, bool, Option<usize>), String> {
-        let folder = std::env::temp_dir().join(format!("ipc-settings-{}-{}", std::process::id(), table.len()));
-        std::fs::write(&folder, table).unwrap();
-        let command = with_settings(command(), Some(&folder))?;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(table.as_bytes()).unwrap();
+        let command = Settings::read(file.path().to_owned())?.applied_to(command())?;
         let words = ["ipc-settings-test", "latency"].iter().chain(arguments);
         let matches = command.try_get_matches_from(words).map_err(|error| error.to_string())?;
         let of = matches.subcommand_matches("latency").unwrap();

@@ -47,20 +47,33 @@ pub fn analyzer(arguments: &[&str], trace: &Path) -> Command {
     command
 }
 
-/// The commands of `ipc-analyzer` that answer, and have `--format`: a new one is put to the tests by itself.
+/// What `PROGRAM WORDS --help` prints.
+///
+/// # Panics
+/// When it does not tell.
+pub fn help(program: &str, words: &[&str]) -> String {
+    let output = Command::new(path(program)).args(words).arg("--help").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The commands of a program, as its `--help` lists them: a new one is put to the tests by itself.
+///
+/// # Panics
+/// When it does not tell.
+pub fn commands(program: &str) -> Vec<String> {
+    let all = help(program, &[]);
+    let listed = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let lines = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+/// The commands of `ipc-analyzer` that answer, and have `--format`.
 ///
 /// # Panics
 /// When it does not tell.
 pub fn answering_commands() -> Vec<String> {
-    let help = |words: &[&str]| {
-        let output = Command::new(path("ipc-analyzer")).args(words).arg("--help").output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let all = help(&[]);
-    let listed = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let lines = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let names = lines.filter_map(|line| line.split_whitespace().next());
-    names.filter(|name| help(&[name]).contains("--format ")).map(str::to_owned).collect()
+    let has_format = |name: &String| help("ipc-analyzer", &[name]).contains("--format ");
+    commands("ipc-analyzer").into_iter().filter(has_format).collect()
 }
 
 /// Compiles `tests/c/NAME.c` into `folder`; `None`, after a line that says why, where there is no C compiler.

@@ -4,7 +4,7 @@ use ipc_tests::calls;
 use ipc_tests::environment::Live;
 use ipc_tests::logs::Performed;
 use ipc_tests::programs;
-use ipc_tests::running::{LONG, Recording, Running, wait_until};
+use ipc_tests::running::{LONG, Recording, Running, run, wait_until};
 use rustix::process::Signal;
 
 /// Starts a scenario that waits at its gate.
@@ -78,6 +78,55 @@ fn only_the_system_calls_asked_for() {
         let mut asked: Vec<_> = operations.iter().map(|name| (*name).to_owned()).collect();
         asked.sort_unstable();
         assert_eq!(kept, asked, "--syscall {option}: the filter is kept in the trace");
+    }
+}
+
+/// `--syscall` here stands for all options; `--cmdline` for those without a value.
+#[test]
+fn options_stand_in_a_file_above_that_in_the_environment_above_that_on_the_command_line() {
+    let Some(_live) = Live::ready() else { return };
+    let cases = [
+        ("", "", "semget", true),
+        ("IPC_RECORDER_SYSCALL=msgget,msgctl IPC_RECORDER_CMDLINE=no", "", "msgctl,msgget", false),
+        ("IPC_RECORDER_SYSCALL=msgget", "--syscall shmget", "shmget", true),
+        ("XDG_CONFIG_HOME=/nowhere IPC_RECORDER_CMDLINE=1", "--syscall shmdt", "shmdt", true),
+    ];
+    for (environment, options, syscalls, with_cmdlines) in cases {
+        let recording = Recording::new();
+        std::fs::create_dir(recording.path("ipctrace")).unwrap();
+        let settings = "cmdline = true\nsyscall = [\"%sem\"]\n\n[record]\nsyscall = [\"semget\"]\n";
+        std::fs::write(recording.path("ipctrace/ipc-recorder.toml"), settings).unwrap();
+        let mut command = recording.command(&options.split_whitespace().collect::<Vec<_>>());
+        command.env("XDG_CONFIG_HOME", recording.folder());
+        command.envs(environment.split_whitespace().filter_map(|word| word.split_once('=')));
+        // Its --help is none of the recorder's, and it lives for long enough for its command line to be read.
+        command.arg("--").args(["sh", "-c", "sleep 0.5", "--help"]);
+        run(command, recording.folder(), "record").with_code(0);
+        let trace = recording.trace();
+        let mut kept = trace.manifest.session.filters.syscalls.clone();
+        kept.sort_unstable();
+        assert_eq!(kept.join(","), syscalls, "{environment} {options}");
+        let has_cmdlines = trace.table("processes", &["cmdline"]).texts("cmdline").iter().any(Option::is_some);
+        assert_eq!(has_cmdlines, with_cmdlines, "{environment} {options}");
+    }
+}
+
+#[test]
+fn a_file_of_options_that_says_what_no_option_is_is_refused_with_its_place() {
+    let recording = Recording::new();
+    let path = recording.path("wrong.toml");
+    for (settings, told) in [
+        ("[record]\nmaxsize = \"2GiB\"\n", "wrong.toml: [record] maxsize is no option that can be set; those are "),
+        ("pid = 1\n", "pid is no option that can be set"),
+        ("[snapshot-helper]\n", "[snapshot-helper] is no command"),
+        ("max-size = \"much\"\n", "invalid value 'much' for '--max-size"),
+    ] {
+        std::fs::write(&path, settings).unwrap();
+        let mut command = recording.command(&["--duration", "1s"]);
+        command.env("IPC_RECORDER_CONFIG", &path);
+        let ended = run(command, recording.folder(), "record").with_code(2);
+        assert!(ended.stderr.contains(told), "{settings}: {}", ended.stderr);
+        assert!(!recording.trace_path().exists());
     }
 }
 
