@@ -1,10 +1,11 @@
 """views.py ANALYZER ENGINE TRACE|LAKE TRACE...: the views of `ipc-analyzer views` say what ipc-analyzer answers.
 
 ENGINE is duckdb or spark, a LAKE holds the traces that follow it; a single trace stands for itself. Each row of VIEWS is an
-analysis: counts, sums and largest values must be equal, percentiles within 0.1 %. Every other view is a step towards one of
-these, and must run. Exits with 1 and a line per difference.
+analysis, each of MACROS one with arguments: counts, sums and largest values must be equal, percentiles within 0.1 %. Every
+other view is a step towards one of these, and must run. Exits with 1 and a line per difference.
 """
 
+import datetime
 import json
 import os
 import re
@@ -50,6 +51,20 @@ VIEWS = [
     ("blocked_signals", "signals --limit 0", "blocked", "thread_id, sig_set"),
     ("deadlock_waiters", "deadlocks --limit 0", "waiter", "call_id"),
     ("deadlock_edges", "deadlocks --limit 0", "edge", "call_id, sem_num, holder_process_id"),
+]
+# The same of macros, between two instants of the first trace.
+MACROS = [
+    ("SELECT * FROM latency_between('{since}', '{until}')", "latency --since {since} --until {until}", "*", "syscall"),
+    ("SELECT * FROM contention_pairs_between('{since}', '{until}')",
+     "contention --only pairs --pairs comm --since {since} --until {until}", "pair",
+     "comm, syscall, waker_comm, waker_syscall, wake_reason"),
+    ("SELECT trace_id, call_id, start_ns, outcome FROM calls_between('{since}', '{until}')",
+     "show --limit 0 --since {since} --until {until}", "*", "call_id"),
+    ("SELECT trace_id, call_id, start_ns, outcome FROM calls_at('{since}')", "show --limit 0 --since {since} --until {after}",
+     "*", "call_id"),
+    # Each call starts in one step.
+    ("SELECT syscall, CAST(sum(count) AS BIGINT) AS count, CAST(sum(total_ns) AS BIGINT) AS total_ns, max(max_ns) AS max_ns "
+     "FROM latency_over_time(1000000) GROUP BY syscall", "latency", "*", "syscall"),
 ]
 # Columns whose names the analyzer writes otherwise: LEFT is a word of SQL.
 NAMES = {"left_behind": "left"}
@@ -113,7 +128,7 @@ def compare(view, words, section, key, names, found):
 
 
 def duckdb_engine(statements):
-    """Functions that return the columns and the rows of a view, and how many rows there are."""
+    """Functions that return the columns and the rows of a query, and how many rows there are."""
     import duckdb
 
     connection = duckdb.connect()
@@ -121,13 +136,13 @@ def duckdb_engine(statements):
     for statement in statements:
         connection.execute(statement)
 
-    def read(view):
-        result = connection.execute(f"SELECT * FROM {view}")
+    def read(query):
+        result = connection.execute(query)
         return [column[0] for column in result.description], result.fetchall()
 
-    def count(view):
+    def count(query):
         # Every column is computed, but no instant becomes one of Python's, which takes one more library.
-        return connection.execute(f"SELECT count(*), count(COLUMNS(*)) FROM {view}").fetchone()[0]
+        return connection.execute(f"SELECT count(*), count(COLUMNS(*)) FROM ({query})").fetchone()[0]
 
     return f"DuckDB {duckdb.__version__}", read, count
 
@@ -145,11 +160,21 @@ def spark_engine(statements):
     for statement in statements:
         session.sql(statement)
 
-    def read(view):
-        frame = session.table(view)
+    def read(query):
+        frame = session.sql(query)
         return frame.columns, [tuple(row) for row in frame.collect()]
 
-    return f"Spark {pyspark.__version__}, {master}", read, lambda view: len(read(view)[1])
+    return f"Spark {pyspark.__version__}, {master}", read, lambda query: len(read(query)[1])
+
+
+def instants():
+    """Of the first trace: a quarter after its first call, as long before its last, and the end of that first instant."""
+    calls = ask("show --limit 0", TRACES[:1])
+    first, last = min(call["start_ns"] for call in calls), max(call.get("end_ns") or call["start_ns"] for call in calls)
+    # SQL has microseconds.
+    since, until = ((first + (last - first) * part // 4) // 1000 for part in (1, 3))
+    of_ns = lambda ns: f"{datetime.datetime.fromtimestamp(ns // 10**9, datetime.UTC):%FT%T}.{ns % 10**9:09}Z"
+    return {"since": of_ns(1000 * since), "until": of_ns(1000 * until), "after": of_ns(1000 * since + 1)}
 
 
 sql = subprocess.run([ANALYZER, "views", "--dialect", ENGINE, SOURCE], capture_output=True, text=True)
@@ -157,16 +182,21 @@ if sql.returncode != 0:
     sys.exit(sql.stderr)
 name, read, count = {"duckdb": duckdb_engine, "spark": spark_engine}[ENGINE]([s for s in sql.stdout.split(";\n") if s.strip()])
 compared, failed = 0, False
-for view, *question in VIEWS:
-    names, found = read(view)
+questions = [(f"SELECT * FROM {view}", view, *question) for view, *question in VIEWS]
+at = instants()
+for query, words, *question in MACROS:
+    macro = re.search(r"FROM (\w+)\(", query)[1]
+    questions.append((query.format(**at), macro, words.format(**at), *question))
+for query, view, *question in questions:
+    names, found = read(query)
     rows, values, differences = compare(view, *question, names, found)
     compared += values
     failed = failed or bool(differences)
     print(f"{view}: {rows} rows")
     for difference in differences[:SHOWN]:
         print(f"{view}: {difference}")
-steps = set(re.findall(r"(?:VIEW|FUNCTION) (\w+)", sql.stdout)) - {view for view, *_ in VIEWS}
+steps = set(re.findall(r"(?:VIEW|MACRO|FUNCTION) (\w+)", sql.stdout)) - {view for _, view, *_ in questions}
 for view in sorted(steps):
-    print(f"{view}: {count(view)} rows")
-print(f"{name}: {compared} values of {len(VIEWS)} views are those of ipc-analyzer, {len(steps)} other views run")
+    print(f"{view}: {count(f'SELECT * FROM {view}')} rows")
+print(f"{name}: {compared} values of {len(questions)} views and macros are those of ipc-analyzer, {len(steps)} other views run")
 sys.exit(1 if failed else 0)

@@ -1,5 +1,6 @@
 -- The analyses as SQL, for DuckDB and Spark: what differs between the two is written `@name(arguments)` and stands in
--- dialect.rs. `-- fragment NAME` is text that other statements repeat as `@NAME`. Every view keeps traces apart, for an id
+-- dialect.rs. `-- fragment NAME` is text that other statements repeat as `@NAME`, `-- macro NAME(ARGUMENT TYPE)` a view with
+-- arguments. Every view keeps traces apart, for an id
 -- means something in one trace only, except where it says that it adds them up.
 
 -- view calls_so_far: every call; of an open one how long it has lasted, until the end of its recording
@@ -491,3 +492,27 @@ FROM sem_operations w
     JOIN latest v ON v.trace_id = w.trace_id AND v.object_ref = w.object_ref
     JOIN processes p ON p.trace_id = h.trace_id AND p.process_id = h.process_id
 WHERE (p.exit_ns IS NULL OR NOT h.undo) AND w.end_ns IS NULL AND w.sem_op < 0 AND @element(v.sem_values, w.sem_num) < -w.sem_op;
+
+-- fragment between
+start_ns < @nanoseconds(until_time) AND (end_ns IS NULL OR end_ns >= @nanoseconds(since_time))
+
+-- macro calls_between(since_time TIMESTAMP, until_time TIMESTAMP): calls in progress then, as with --since and --until
+SELECT * FROM calls_so_far WHERE @between;
+
+-- macro calls_at(moment TIMESTAMP): who was inside a call at a moment, for how long already, and for how long still (NULL: until
+-- the recording ended, at least)
+SELECT c.*, @nanoseconds(moment) - start_ns AS inside_for_ns, end_ns - @nanoseconds(moment) AS ends_in_ns
+FROM calls_so_far c
+WHERE start_ns <= @nanoseconds(moment) AND (end_ns IS NULL OR end_ns >= @nanoseconds(moment));
+
+-- macro latency_between(since_time TIMESTAMP, until_time TIMESTAMP): how long calls took, by system call; adds up the traces
+SELECT syscall, @latency WHERE @between GROUP BY syscall;
+
+-- macro latency_over_time(step_ns BIGINT): how long calls took, by system call and the step in which they started
+SELECT trace_id, @time(@quotient(start_ns, step_ns) * step_ns) AS since_time, syscall, @latency
+GROUP BY trace_id, @quotient(start_ns, step_ns), syscall;
+
+-- macro contention_pairs_between(since_time TIMESTAMP, until_time TIMESTAMP): waits by the names of the threads that waited and of
+-- those that ended the wait
+SELECT trace_id, comm, syscall, waker_comm, waker_syscall, @waits AND @between
+GROUP BY trace_id, comm, syscall, waker_comm, waker_syscall, wake_reason;

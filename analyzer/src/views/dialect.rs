@@ -44,6 +44,13 @@ const WORDS: &[Word] = &[
         duckdb: "last_value($1 IGNORE NULLS) OVER $2",
         spark: "last_value($1) IGNORE NULLS OVER $2",
     },
+    // Of an instant since the epoch; a text as RFC 3339 has it is one, too.
+    Word {
+        name: "nanoseconds",
+        duckdb: "epoch_ns(CAST($1 AS TIMESTAMPTZ))",
+        spark: "(1000 * unix_micros(CAST($1 AS TIMESTAMP)))",
+    },
+    Word { name: "time", duckdb: "to_timestamp(($1) / 1e9)", spark: "timestamp_micros(($1) DIV 1000)" },
     // Of a list, counted from 0.
     Word { name: "element", duckdb: "$1[$2 + 1]", spark: "$1[$2]" },
     Word {
@@ -60,6 +67,21 @@ const WORDS: &[Word] = &[
 ];
 
 impl Dialect {
+    /// What stands before the SELECT of a view; of one with arguments, `(NAME TYPE, …)`, a macro.
+    pub fn create(self, name: &str, arguments: &str) -> String {
+        match (self, arguments.is_empty()) {
+            (Dialect::Duckdb, true) => format!("CREATE OR REPLACE VIEW {name} AS"),
+            (Dialect::Spark, true) => format!("CREATE OR REPLACE TEMPORARY VIEW {name} AS"),
+            (Dialect::Duckdb, false) => {
+                let named = arguments.replace(" TIMESTAMP", "").replace(" BIGINT", "");
+                format!("CREATE OR REPLACE MACRO {name}{named} AS TABLE")
+            }
+            (Dialect::Spark, false) => {
+                format!("CREATE OR REPLACE TEMPORARY FUNCTION {name}{arguments} RETURNS TABLE RETURN")
+            }
+        }
+    }
+
     /// `text` with every `@name` replaced; what is neither a fragment nor a word stays, and a test finds it.
     pub fn expand(self, text: &str, fragments: &BTreeMap<&str, &str>) -> String {
         let Some((before, rest)) = text.split_once('@') else { return text.to_owned() };

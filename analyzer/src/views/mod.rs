@@ -33,11 +33,16 @@ Examples:
   ipc-analyzer views --dialect spark s3a://bucket/lake > views.sql && spark-sql -i views.sql
   D SELECT comm, waker_comm, wait_total_ns FROM contention_pairs_by_comm ORDER BY 3 DESC LIMIT 5;
 
-A view per table of the trace (docs/format.md), and one per analysis; each says what it shows in the line above it.";
+  D FROM calls_at('2026-11-22T14:03:07Z');
+
+A view per table of the trace (docs/format.md), one per analysis, and macros with arguments (in Spark functions, from 4.0 on);
+each says what it shows in the line above it.";
 
 /// A statement of [`ANALYSES`].
 struct View<'a> {
     name: &'a str,
+    /// Of a macro `(NAME TYPE, …)`; of a view nothing.
+    arguments: &'a str,
     /// What it shows.
     doc: String,
     select: &'a str,
@@ -55,14 +60,11 @@ impl Views {
             writeln!(out, "-- {}: {}", table.name, table.doc)?;
             writeln!(out, "{}\n", source.view(table, self.dialect))?;
         }
-        let create = match self.dialect {
-            Dialect::Duckdb => "CREATE OR REPLACE VIEW",
-            Dialect::Spark => "CREATE OR REPLACE TEMPORARY VIEW",
-        };
         let (fragments, views) = statements(ANALYSES);
-        for View { name, doc, select } in views {
+        for View { name, arguments, doc, select } in views {
+            let create = self.dialect.create(name, arguments);
             let select = self.dialect.expand(select, &fragments);
-            writeln!(out, "-- {name}: {doc}\n{create} {name} AS\n{select};\n")?;
+            writeln!(out, "-- {name}{arguments}: {doc}\n{create}\n{select};\n")?;
         }
         out.flush()?;
         Ok(())
@@ -77,15 +79,15 @@ fn statements(text: &str) -> (BTreeMap<&str, &str>, Vec<View<'_>>) {
         let bytes: usize = header.clone().map(|line| line.len() + 1).sum();
         let body = statement.get(bytes..).unwrap_or_default().trim_end_matches(';');
         let header = header.map(|line| line.trim_start_matches('-').trim()).collect::<Vec<_>>().join(" ");
-        let name_of = |kind: &str| {
-            let name = statement.strip_prefix("-- ")?.strip_prefix(kind)?.trim_start();
-            name.split(|c: char| !c.is_ascii_lowercase() && c != '_').next()
-        };
-        if let Some(name) = name_of("fragment ") {
-            fragments.insert(name, body);
-        } else if let Some(name) = name_of("view ") {
-            let doc = header.split_once(": ").map_or("", |(_, doc)| doc).to_owned();
-            views.push(View { name, doc, select: body });
+        let doc = header.split_once(": ").map_or("", |(_, doc)| doc).to_owned();
+        // KIND NAME or KIND NAME(ARGUMENTS), in the first line.
+        let title = statement.lines().next().and_then(|line| line.strip_prefix("-- ")).unwrap_or_default();
+        let (kind, title) = title.split(": ").next().and_then(|title| title.split_once(' ')).unwrap_or_default();
+        let (name, arguments) = title.split_at(title.find('(').unwrap_or(title.len()));
+        match kind {
+            "fragment" => drop(fragments.insert(name, body)),
+            "view" | "macro" => views.push(View { name, arguments, doc, select: body }),
+            _ => {}
         }
     }
     (fragments, views)
@@ -98,9 +100,10 @@ mod tests {
     #[test]
     fn every_statement_has_a_meaning_in_every_dialect() {
         let (fragments, views) = statements(ANALYSES);
-        assert_eq!(views.len(), ANALYSES.matches("-- view ").count());
+        let (of_views, of_macros) = (ANALYSES.matches("-- view ").count(), ANALYSES.matches("-- macro ").count());
+        assert_eq!(views.len(), of_views + of_macros - 1, "its header names one");
         assert_eq!(fragments.len(), ANALYSES.matches("-- fragment ").count() - 1, "its header names one");
-        for View { name, doc, select } in &views {
+        for View { name, doc, select, .. } in &views {
             assert!(!doc.is_empty() && !select.is_empty(), "{name}");
             for dialect in [Dialect::Duckdb, Dialect::Spark] {
                 let expanded = dialect.expand(select, &fragments);
