@@ -5,7 +5,10 @@ use arrow::array::{
     Array, BooleanArray, DictionaryArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int32Type;
+use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// Rows of one trace.
 #[derive(Clone, Debug)]
@@ -14,9 +17,28 @@ pub struct Batch {
     pub trace: usize,
     /// The columns.
     pub record: RecordBatch,
+    /// The indices of the columns by their names: some questions look for each column of each row.
+    places: Arc<HashMap<String, usize>>,
 }
 
 impl Batch {
+    /// Rows of the trace with this index.
+    pub fn new(trace: usize, record: RecordBatch) -> Batch {
+        let names = record.schema_ref().fields().iter().map(|field| field.name().clone());
+        let places = Arc::new(names.zip(0..).collect());
+        Batch { trace, record, places }
+    }
+
+    /// Those rows for which `mask` is true.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the columns are not as they say.
+    pub fn filtered(&self, mask: &BooleanArray) -> Result<Batch, Error> {
+        let record =
+            filter_record_batch(&self.record, mask).map_err(|error| Error::damaged("the trace", error.to_string()))?;
+        Ok(Batch { trace: self.trace, record, places: Arc::clone(&self.places) })
+    }
+
     /// How many rows.
     pub fn rows(&self) -> usize {
         self.record.num_rows()
@@ -24,7 +46,7 @@ impl Batch {
 
     /// Whether the column was read: a query can do without some where the statistics say that all is NULL.
     pub fn has(&self, name: &str) -> bool {
-        self.record.schema_ref().fields().find(name).is_some()
+        self.places.contains_key(name)
     }
 
     /// A column of Int64.
@@ -92,10 +114,8 @@ impl Batch {
     }
 
     fn column<A: Array + 'static>(&self, name: &str) -> Result<&A, Error> {
-        self.record
-            .column_by_name(name)
-            .and_then(|column| column.as_any().downcast_ref())
-            .ok_or_else(|| no_column(name))
+        let column = self.places.get(name).map(|place| self.record.column(*place));
+        column.and_then(|column| column.as_any().downcast_ref()).ok_or_else(|| no_column(name))
     }
 }
 

@@ -447,9 +447,7 @@ pub fn select(batch: Batch, selection: &Selection) -> Result<Batch, Error> {
     if mask.true_count() == batch.rows() {
         return Ok(batch);
     }
-    let record = arrow::compute::filter_record_batch(&batch.record, &mask)
-        .map_err(|error| Error::damaged("the trace", error.to_string()))?;
-    Ok(Batch { trace: batch.trace, record })
+    batch.filtered(&mask)
 }
 
 /// Decodes one row group batch by batch.
@@ -595,7 +593,7 @@ impl RowGroupReader {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let record = RecordBatch::try_new_with_options(Schema::new(fields).into(), arrays, &options)
             .map_err(|error| undecodable(&self.file, &error.to_string()))?;
-        Ok(Batch { trace: self.trace, record })
+        Ok(Batch::new(self.trace, record))
     }
 }
 

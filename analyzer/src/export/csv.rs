@@ -1,5 +1,6 @@
 //! A file per table, as CSV: every column, for spreadsheets and programs that read nothing better.
 
+use crate::batch::Batch;
 use crate::error::Error;
 use crate::opened::Opened;
 use crate::output::refused;
@@ -10,6 +11,7 @@ use crate::render;
 use crate::scan::RowGroupReader;
 use crate::trace::Trace;
 use ipc_schema::tables::{TABLES, Table};
+use rayon::prelude::*;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -48,14 +50,26 @@ fn write_rows(
     for part in trace.parts_of(table) {
         let open = part::open(part, Checksum::Verify)?;
         for group in 0..open.metadata.metadata().num_row_groups() {
-            for batch in RowGroupReader::new(number, &open, group, &columns)? {
-                let batch = batch?;
-                for row in 0..batch.rows() {
-                    render::write_csv_row(&show::values(&batch, row, table)?, out)?;
+            let mut batches = RowGroupReader::new(number, &open, group, &columns)?;
+            loop {
+                let next: Vec<Batch> = batches.by_ref().take(rayon::current_num_threads()).collect::<Result<_, _>>()?;
+                if next.is_empty() {
+                    break;
                 }
+                let texts: Vec<Vec<u8>> =
+                    next.par_iter().map(|batch| rows_of(batch, table)).collect::<Result<_, _>>()?;
+                texts.iter().try_for_each(|text| out.write_all(text))?;
             }
         }
         progress.add(part.bytes);
     }
     Ok(())
+}
+
+fn rows_of(batch: &Batch, table: &Table) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    for row in 0..batch.rows() {
+        render::write_csv_row(&show::values(batch, row, table)?, &mut text)?;
+    }
+    Ok(text)
 }

@@ -15,6 +15,7 @@ use crate::query::{GroupStatistics, Query};
 use crate::scan;
 use crate::sem_ops::{Operations, SemOps};
 use crate::trace::Trace;
+use arrow::array::BooleanArray;
 use arrow::buffer::BooleanBuffer;
 use hashbrown::{HashMap, HashSet};
 use ipc_schema::tables::{self, Table};
@@ -304,7 +305,7 @@ impl<'a> Query for DeedsQuery<'a> {
         if keep.count_set_bits() == 0 {
             return Ok(());
         }
-        let batch = waits::filtered(batch, keep)?;
+        let batch = batch.filtered(&BooleanArray::new(keep, None))?;
         let Some(trace) = self.traces.get(batch.trace) else { return Ok(()) };
         let mut several = match found.operations.remove(&batch.trace) {
             Some(several) => several,

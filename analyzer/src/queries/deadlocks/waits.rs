@@ -225,15 +225,8 @@ impl WaitsQuery<'_> {
         };
         let can_wait = |row: usize| syscall.get(row).is_some_and(|name| SYSCALLS.contains(&name));
         let keep = BooleanBuffer::collect_bool(batch.rows(), |row| spans(row) && can_wait(row));
-        filtered(batch, keep)
+        batch.filtered(&BooleanArray::new(keep, None))
     }
-}
-
-/// The rows of a batch that are kept.
-pub fn filtered(batch: &Batch, keep: BooleanBuffer) -> Result<Batch, Error> {
-    let record = arrow::compute::filter_record_batch(&batch.record, &BooleanArray::new(keep, None))
-        .map_err(|error| Error::damaged("the trace", error.to_string()))?;
-    Ok(Batch { trace: batch.trace, record })
 }
 
 fn read_rows(batch: &Batch, operations: &SemOps<'_>, waits: &mut Vec<Wait>) -> Result<(), Error> {
