@@ -1,6 +1,6 @@
 //! Values as people read them: 1.23 ms, 12,345, dates, bars; and the text of traced programs made harmless.
 
-use chrono::{DateTime, Local, SecondsFormat, Utc};
+use chrono::{DateTime, Local, SecondsFormat};
 pub use ipc_schema::text::{escape, is_unsafe};
 
 /// In which time zone dates are printed.
@@ -104,8 +104,12 @@ pub fn time_of_day(ns: i64, zone: Zone) -> String {
 
 /// RFC 3339 with microseconds, as the twin columns hold it.
 pub fn rfc3339_us(ns: i64) -> String {
-    let time: DateTime<Utc> = DateTime::from_timestamp_nanos(ns);
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+    DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// The same with nanoseconds, as options take it.
+pub fn rfc3339_ns(ns: i64) -> String {
+    DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
 /// One bar: how many values lie in `lower..upper`.

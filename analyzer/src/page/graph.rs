@@ -79,13 +79,24 @@ impl Graph {
                 (Some(lacks), None) => format!("{object} ({lacks})"),
                 (None, None) => object.to_owned(),
             };
-            arrows.push(((trace, waits), (trace, holds), human::escape(&label)));
+            arrows.push(((trace, waits), (trace, holds), shortened(&human::escape(&label))));
         }
         if nodes.is_empty() {
             return None;
         }
         Some(draw(&nodes, &arrows))
     }
+}
+
+/// The text, without its middle where it is long: a program may have chosen it.
+fn shortened(text: &str) -> String {
+    const HALF: usize = 20;
+    let length = text.chars().count();
+    if length <= 2 * HALF + 1 {
+        return text.to_owned();
+    }
+    let (first, last) = (text.chars().take(HALF), text.chars().skip(length - HALF));
+    first.chain(['…']).chain(last).collect()
 }
 
 /// The trace and the process.
@@ -147,5 +158,8 @@ fn arrow(from: (f64, f64), to: (f64, f64), label: &str) -> Edge {
     let (begin, end) = (rim(from, (dx, dy)), rim(to, (-dx, -dy)));
     let middle = ((begin.0 + end.0) / 2.0 + bend.0, (begin.1 + end.1) / 2.0 + bend.1);
     let path = format!("M{:.0} {:.0}Q{:.0} {:.0} {:.0} {:.0}", begin.0, begin.1, middle.0, middle.1, end.0, end.1);
-    Edge { path, x: middle.0 as i64, y: middle.1 as i64, label: label.to_owned() }
+    // Nearer to who waits: of two that wait for each other the labels would lie upon each other.
+    let on_curve = |begin: f64, middle: f64, end: f64| 0.49 * begin + 0.42 * middle + 0.09 * end;
+    let (x, y) = (on_curve(begin.0, middle.0, end.0), on_curve(begin.1, middle.1, end.1));
+    Edge { path, x: x as i64, y: y as i64, label: label.to_owned() }
 }

@@ -17,7 +17,7 @@ use crate::human::{self, Zone};
 use crate::opened::Opened;
 use crate::output::Output;
 use crate::queries::contention::Contention;
-use crate::queries::deadlocks::Deadlocks;
+use crate::queries::deadlocks::{self, Deadlocks};
 use crate::queries::failures::Failures;
 use crate::queries::leaks::Leaks;
 use crate::queries::queues::Queues;
@@ -33,6 +33,7 @@ use grid::{Collected, Grid};
 use heat::Heat;
 use matrix::Matrix;
 use scale::Scale;
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use steps::Steps;
@@ -86,7 +87,7 @@ struct Section {
     id: &'static str,
     title: &'static str,
     /// What the figure shows.
-    meaning: &'static str,
+    meaning: Cow<'static, str>,
     /// What to type for its numbers.
     command: String,
     figures: Vec<Figure>,
@@ -135,6 +136,8 @@ struct Answers {
     failures: Collected,
     contention: Collected,
     deadlocks: Collected,
+    /// The moment of which they tell; `None`: the end.
+    deadlocks_at_ns: Option<i64>,
     queues: Collected,
     leaks: Collected,
     signals: Collected,
@@ -154,13 +157,31 @@ impl Answers {
         let latency = keep(Answer { tables: vec![latency.table()], ..Answer::default() })?;
         let failures = keep(default_of::<Failures>()?.ask(opened)?)?;
         let contention = keep(default_of::<Contention>()?.ask(opened)?)?;
-        let deadlocks = keep(default_of::<Deadlocks>()?.ask(opened)?)?;
+        let answer = default_of::<Deadlocks>()?.ask(opened)?;
+        let newest = answer.findings.iter().filter_map(|finding| finding.since_ns).max();
+        let mut circles = keep(answer)?;
+        // A circle that ended before the recording did is drawn as it was.
+        let deadlocks_at_ns = newest.filter(|_| Graph::new(&circles).is_none()).map(deadlocks::seen_at_ns);
+        if let Some(ns) = deadlocks_at_ns {
+            circles = Collected::new(Deadlocks::at(ns).ask(opened)?)?;
+        }
         let queues = keep(default_of::<Queues>()?.ask(opened)?)?;
         let leaks = keep(default_of::<Leaks>()?.ask(opened)?)?;
         keep(default_of::<Races>()?.ask(opened)?)?;
         let signals = keep(default_of::<Signals>()?.ask(opened)?)?;
         finding::sort(&mut findings);
-        Ok(Answers { latency, failures, contention, deadlocks, queues, leaks, signals, findings, before_trace })
+        Ok(Answers {
+            latency,
+            failures,
+            contention,
+            deadlocks: circles,
+            deadlocks_at_ns,
+            queues,
+            leaks,
+            signals,
+            findings,
+            before_trace,
+        })
     }
 }
 
@@ -243,11 +264,15 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
     let Answers { latency, failures, contention, deadlocks, queues, leaks, signals, .. } = answers;
     let heat = heat::read(opened, &scale)?.into_iter().map(Figure::Heat).collect();
     let curves = steps::read(opened, contention, &scale)?.into_iter().map(Figure::Steps).collect();
+    let (when, asked) = match answers.deadlocks_at_ns {
+        None => ("the end".to_owned(), "deadlocks".to_owned()),
+        Some(ns) => (human::instant(ns, Zone::Utc), format!("deadlocks --at {}", human::rfc3339_ns(ns))),
+    };
     Ok(vec![
         Section {
             id: "latency",
             title: "Latency over time",
-            meaning: "Each cell: how many calls ended in that time after that long; stronger is more, on a logarithmic scale.",
+            meaning: "Each cell: how many calls ended in that time after that long; stronger is more, on a logarithmic scale.".into(),
             command: command("latency --by syscall"),
             figures: heat,
             grids: vec![latency.grid("", 16)],
@@ -257,7 +282,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
         Section {
             id: "contention",
             title: "Who waits for whom",
-            meaning: "Rows wait, columns end the wait: total time; stronger is longer.",
+            meaning: "Rows wait, columns end the wait: total time; stronger is longer.".into(),
             command: command("contention"),
             figures: Matrix::new(contention).into_iter().map(Figure::Matrix).collect(),
             grids: vec![contention.grid("semaphore", 12)],
@@ -268,7 +293,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             id: "queues",
             title: "Queue depths and semaphore values",
             meaning: "Counted by the kernel where it says so, else reconstructed: from the calls in the order of their ends, and \
-                      what snapshots counted.",
+                      what snapshots counted.".into(),
             command: command("queues"),
             figures: curves,
             grids: vec![queues.grid("queue", 12)],
@@ -278,7 +303,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
         Section {
             id: "failures",
             title: "Failures",
-            meaning: "What failed, how often, at which limit, and what helps.",
+            meaning: "What failed, how often, at which limit, and what helps.".into(),
             command: command("failures"),
             figures: Vec::new(),
             grids: vec![limits(&answers.findings), failures.grid("failure", 20)],
@@ -288,8 +313,8 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
         Section {
             id: "deadlocks",
             title: "Who waits for ever",
-            meaning: "Who had not got what it waits for at the end: an arrow goes to who holds it.",
-            command: command("deadlocks"),
+            meaning: format!("Who had not got what it waits for at {when}: an arrow goes to who holds it.").into(),
+            command: command(&asked),
             figures: Graph::new(deadlocks).into_iter().map(Figure::Graph).collect(),
             grids: vec![deadlocks.grid("waiter", 12)],
             notes: deadlocks.notes.clone(),
@@ -298,7 +323,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
         Section {
             id: "leaks",
             title: "What was left behind",
-            meaning: "Objects that were still there at the end, and who made them.",
+            meaning: "Objects that were still there at the end, and who made them.".into(),
             command: command("leaks"),
             figures: Vec::new(),
             grids: vec![leaks.grid("object", 20), leaks.grid("creator", 8)],
@@ -309,7 +334,7 @@ fn sections(opened: &Opened, answers: &Answers, trace: &str) -> Result<Vec<Secti
             id: "signals",
             title: "Blocked signals",
             meaning: "How long signals waited because every thread they could go to blocked them, and how long threads blocked \
-                      them in all.",
+                      them in all.".into(),
             command: command("signals"),
             figures: bars::of_signals(signals, &scale).into_iter().map(Figure::Bars).collect(),
             grids: vec![signals.grid("pending", 12), signals.grid("blocked", 12)],

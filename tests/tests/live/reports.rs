@@ -11,18 +11,6 @@ const INCIDENTS: [&str; 5] = ["deadlock-semaphores", "convoy", "back-pressure", 
 /// A name that would be a script, were it not escaped.
 const HOSTILE: &str = "<script>x()";
 
-/// What a section says that has nothing to show.
-const NOTHING: [&str; 8] = [
-    "Nothing was found wrong.",
-    "No call was recorded.",
-    "No call waited for another.",
-    "No queue and no semaphore was used.",
-    "No call failed.",
-    "No call was waiting at the end.",
-    "No object was left.",
-    "No thread blocked a signal",
-];
-
 /// All incidents at once, and one program with a hostile name; in an IPC namespace of its own. Incidents last half a minute: they
 /// are killed while they do.
 fn record(recording: &Recording) {
@@ -89,9 +77,7 @@ fn the_report_of_everything_at_once_is_whole_and_quiet() {
     report.arg(recording.trace_path());
     run(report, recording.folder(), "report").with_code(0);
     let text = std::fs::read_to_string(&page).unwrap();
-    for nothing in NOTHING {
-        assert!(!text.contains(nothing), "a section is empty: {nothing}");
-    }
+    assert!(text.contains("id=\"findings\"") && !text.contains("class=\"nothing\""), "a section is empty");
     for figure in ["class=\"k", "class=\"s", "class=\"curve\"", "class=\"arrow\"", "class=\"bar"] {
         assert!(text.contains(figure), "a figure is missing: {figure}");
     }

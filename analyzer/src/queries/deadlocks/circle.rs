@@ -13,7 +13,7 @@ use ipc_schema::catalogue::Family;
 
 /// Where it is not told who holds what, a hand-over under way looks like a circle: a call that was ended may take this
 /// long to return.
-const HAND_OVER_NS: i64 = 100_000_000;
+pub const HAND_OVER_NS: i64 = 100_000_000;
 
 /// Edges kept of one circle: they are for its words and its grade, not for finding it.
 const ARCS_MAX: usize = 200_000;

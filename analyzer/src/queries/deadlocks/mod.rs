@@ -42,6 +42,18 @@ pub struct Deadlocks {
     at: Option<Moment>,
 }
 
+impl Deadlocks {
+    /// The question for a moment, nanoseconds since the epoch.
+    pub fn at(ns: i64) -> Deadlocks {
+        Deadlocks { at: Some(Moment::At(ns)) }
+    }
+}
+
+/// When a circle that closed at `since_ns`, and was found, can be seen: then it is no hand-over under way any more.
+pub fn seen_at_ns(since_ns: i64) -> i64 {
+    since_ns.saturating_add(circle::HAND_OVER_NS)
+}
+
 /// The moment that is asked about, in each trace.
 #[derive(Debug)]
 pub struct Moments {

@@ -501,6 +501,11 @@ fn a_deadlock_that_ended_by_force_is_told() {
         "{}",
         killed.said("what")
     );
+    // A report draws it as it was, and says which command does.
+    let (_directory, trace) = killed.write();
+    let page = stdout(&on("report", &trace, &[]));
+    assert_eq!(page.matches("class=\"arrow\"").count(), 3);
+    assert!(page.contains("ipc-analyzer deadlocks --at 20") && !page.contains("No deadlock"), "{page}");
     let mut removed = ended("error", Some("EIDRM"));
     assert_eq!(removed.found(), CERTAIN);
     // The removal itself ends before the first of them returns.
