@@ -167,6 +167,11 @@ impl Log {
         self.is_broken = true;
     }
 
+    /// Whether nothing can be added to the segment any more.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     /// The folder of the segments, to be synced: their names.
     ///
     /// # Errors

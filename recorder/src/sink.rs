@@ -109,14 +109,17 @@ impl Sink {
         self.trouble = Some(trouble);
     }
 
-    /// Has what was written become parts, which are smaller; whether that was possible.
+    /// Closes the segment; whether that was possible.
+    fn close_segment(&mut self) -> bool {
+        let closed = self.log.next_segment().map(|segment| self.converter.convert(segment));
+        closed.is_ok()
+    }
+
+    /// Has what was written become parts, which are smaller; whether there may be room now.
     fn make_room(&mut self) -> bool {
-        if self.log.bytes() > 0
-            && let Ok(segment) = self.log.next_segment()
-        {
-            self.converter.convert(segment);
-        }
-        self.converter.waiting_bytes() > 0 && self.converter.wait()
+        let is_closed = self.log.bytes() > 0 && self.close_segment();
+        // It may have become parts already.
+        (self.converter.waiting_bytes() > 0 && self.converter.wait()) || is_closed
     }
 }
 
@@ -200,6 +203,9 @@ impl Destination for Sink {
             Error::write(directory, what)
         };
         self.closed.drain(..).for_each(|segment| self.converter.convert(segment));
+        if self.log.is_broken() {
+            self.close_segment(); // what waits may still find a place
+        }
         let mut given_up = None;
         while let Err(error) = self.log.write(self.log_bytes(), true) {
             if !self.make_room() {
